@@ -1,0 +1,205 @@
+//! The checks of single values.
+
+use super::Findings;
+use crate::path::KeyPath;
+use crate::suggest;
+use crate::values::{ByteSize, GoDuration};
+use crate::yaml::{Kind, Node};
+
+pub(super) fn expect_kind(
+    node: &Node,
+    holds: bool,
+    expected: &str,
+    path: &KeyPath,
+    found: &mut Findings<'_>,
+) {
+    if holds {
+        return;
+    }
+    let hint = match node.kind {
+        Kind::Null => "give it a value or remove the key",
+        _ => "",
+    };
+    found.problem(
+        node.position,
+        path,
+        format!("expected {expected}, found {}", node.describe()),
+        hint,
+    );
+}
+
+pub(super) fn conform_text(node: &Node, path: &KeyPath, found: &mut Findings<'_>) {
+    match (&node.kind, node.plain.as_deref()) {
+        (Kind::Text(_), Some(plain)) if is_older_bool(plain) => {
+            let message = format!("expected text, but Kubernetes reads an unquoted {plain} as a boolean");
+            found.problem(node.position, path, message, &format!("quote it: \"{plain}\""));
+        }
+        (Kind::Text(_), _) => {}
+        (Kind::Bool(_) | Kind::Number(_), Some(plain)) => {
+            let message = format!("expected text, found {}", node.describe());
+            found.problem(node.position, path, message, &format!("quote it: \"{plain}\""));
+        }
+        _ => expect_kind(node, false, "text", path, found),
+    }
+}
+
+pub(super) fn conform_scalar(node: &mut Node, path: &KeyPath, found: &mut Findings<'_>) {
+    match (&node.kind, &node.plain) {
+        (Kind::Text(_), _) => {}
+        (Kind::Bool(_) | Kind::Number(_), Some(plain)) => node.kind = Kind::Text(plain.clone()),
+        _ => expect_kind(node, false, "text", path, found),
+    }
+}
+
+pub(super) fn conform_bool(node: &mut Node, path: &KeyPath, found: &mut Findings<'_>) {
+    match (&node.kind, node.plain.as_deref()) {
+        (Kind::Bool(_), _) => {}
+        (Kind::Text(_), Some(plain)) if is_older_bool(plain) => {
+            node.kind = Kind::Bool(plain.eq_ignore_ascii_case("yes") || plain.eq_ignore_ascii_case("on"));
+        }
+        (Kind::Text(text), _) if text == "true" || text == "false" => {
+            let (message, hint) = (
+                format!("expected a boolean, found {}", node.describe()),
+                "remove the quotes",
+            );
+            found.problem(node.position, path, message, hint);
+        }
+        _ => {
+            let message = format!("expected a boolean, found {}", node.describe());
+            found.problem(node.position, path, message, "write true or false");
+        }
+    }
+}
+
+pub(super) fn conform_integer(node: &Node, least: i64, path: &KeyPath, found: &mut Findings<'_>) {
+    match (&node.kind, node.integer()) {
+        (_, Some(value)) if value < least => {
+            let hint = format!("give {least} or more");
+            found.problem(
+                node.position,
+                path,
+                format!("must be at least {least}, is {value}"),
+                &hint,
+            );
+        }
+        (_, Some(value)) if value > i64::from(u32::MAX) => {
+            found.problem(
+                node.position,
+                path,
+                format!("{value} is too large"),
+                "give at most 4294967295",
+            );
+        }
+        (_, Some(_)) => {}
+        (Kind::Text(text), None) if text.parse::<i64>().is_ok() => {
+            let message = format!("expected an integer, found {}", node.describe());
+            found.problem(
+                node.position,
+                path,
+                message,
+                &format!("remove the quotes: {text}"),
+            );
+        }
+        _ => expect_kind(node, false, "an integer", path, found),
+    }
+}
+
+pub(super) fn conform_number(node: &Node, least: f64, most: f64, path: &KeyPath, found: &mut Findings<'_>) {
+    let Kind::Number(number) = &node.kind else {
+        return expect_kind(node, false, "a number", path, found);
+    };
+    let in_range = number
+        .as_f64()
+        .is_some_and(|value| (least..=most).contains(&value));
+    if !in_range {
+        let range = if most.is_finite() {
+            format!("{least} to {most}")
+        } else {
+            format!("at least {least}")
+        };
+        found.problem(
+            node.position,
+            path,
+            format!("{number} is out of range"),
+            &format!("allowed: {range}"),
+        );
+    }
+}
+
+pub(super) fn conform_choice(node: &Node, words: &[&'static str], path: &KeyPath, found: &mut Findings<'_>) {
+    let Some(text) = node.text() else {
+        return conform_text(node, path, found);
+    };
+    if words.contains(&text) {
+        return;
+    }
+    let all = words.join(", ");
+    let hint = match suggest::nearest(text, words.iter().copied()) {
+        Some(word) => format!("did you mean {word}? Allowed: {all}"),
+        None => format!("allowed: {all}"),
+    };
+    found.problem(
+        node.position,
+        path,
+        format!("{text:?} is not allowed here"),
+        &hint,
+    );
+}
+
+pub(super) fn conform_duration(node: &Node, path: &KeyPath, found: &mut Findings<'_>) {
+    match &node.kind {
+        Kind::Text(text) => {
+            if let Err(error) = text.parse::<GoDuration>() {
+                found.problem(
+                    node.position,
+                    path,
+                    error.to_string(),
+                    "write it like 500ms, 30s or 1h30m",
+                );
+            }
+        }
+        Kind::Number(number) => {
+            let message = format!("expected a duration with a unit, found the number {number}");
+            found.problem(
+                node.position,
+                path,
+                message,
+                &format!("for seconds write {number}s"),
+            );
+        }
+        _ => expect_kind(node, false, "a duration", path, found),
+    }
+}
+
+pub(super) fn conform_bytes(node: &Node, path: &KeyPath, found: &mut Findings<'_>) {
+    match &node.kind {
+        Kind::Text(text) => {
+            if let Err(error) = text.parse::<ByteSize>() {
+                found.problem(
+                    node.position,
+                    path,
+                    error.to_string(),
+                    "write bytes, or a quantity like 64Mi or 10M",
+                );
+            }
+        }
+        Kind::Number(number) if number.as_u64().is_some_and(|bytes| bytes > 0) => {}
+        Kind::Number(number) => {
+            found.problem(
+                node.position,
+                path,
+                format!("{number} is not a size"),
+                "give a count of bytes above 0",
+            );
+        }
+        _ => expect_kind(node, false, "a size in bytes", path, found),
+    }
+}
+
+/// The words that YAML 1.1, and with it `kubectl`, reads as booleans beyond `true` and `false`.
+fn is_older_bool(plain: &str) -> bool {
+    matches!(
+        plain,
+        "yes" | "Yes" | "YES" | "no" | "No" | "NO" | "on" | "On" | "ON" | "off" | "Off" | "OFF"
+    )
+}

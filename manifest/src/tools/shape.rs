@@ -1,0 +1,52 @@
+//! The keys and types that a tool file may have.
+//!
+//! Scalars where text stands are taken as written, and unknown keys are refused, as the original loader does.
+//! What has a message of its own (types, routes, timeouts) is left to [`load`](super::load).
+
+use crate::shape::{Field, Record, Shape};
+
+/// A whole tool file.
+pub(super) static TOOL_FILE: Record = closed(&[
+    Field::nullable("tools", Shape::List(&Shape::Record(&TOOL))),
+    Field::nullable("routes", Shape::MapOf(&Shape::List(&Shape::Scalar))),
+    Field::nullable("defaults", Shape::Record(&DEFAULTS)),
+]);
+
+static DEFAULTS: Record = closed(&[
+    Field::nullable("progress", Shape::Bool),
+    Field::nullable("timeout", Shape::Integer { least: i64::MIN }),
+]);
+
+static TOOL: Record = closed(&[
+    Field::nullable("name", Shape::Scalar),
+    Field::nullable("title", Shape::Scalar),
+    Field::nullable("description", Shape::Scalar),
+    Field::nullable("parameters", Shape::MapOf(&Shape::Record(&PARAMETER))),
+    Field::nullable("additionalProperties", Shape::Bool),
+    Field::nullable("route", Shape::Any),
+    Field::nullable("progress", Shape::Bool),
+    Field::nullable("timeout", Shape::Integer { least: i64::MIN }),
+    Field::nullable("metadata", Shape::MapOf(&Shape::Scalar)),
+    Field::nullable("annotations", Shape::Object),
+    Field::nullable("output_schema", Shape::Object),
+]);
+
+static PARAMETER: Record = closed(&[
+    Field::nullable("type", Shape::Scalar),
+    Field::nullable("description", Shape::Scalar),
+    Field::nullable("required", Shape::Bool),
+    Field::nullable("options", Shape::List(&Shape::Any)),
+    Field::nullable("enum", Shape::List(&Shape::Any)),
+    Field::optional("default", Shape::Any),
+    Field::nullable("items", Shape::Record(&PARAMETER)),
+    Field::nullable("properties", Shape::MapOf(&Shape::Record(&PARAMETER))),
+    Field::nullable("additionalProperties", Shape::Bool),
+]);
+
+const fn closed(fields: &'static [Field]) -> Record {
+    Record {
+        fields,
+        open: false,
+        inert: &[],
+    }
+}
