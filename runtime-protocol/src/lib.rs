@@ -1,0 +1,42 @@
+//! The envelope that travels between actors, and the socket protocol between a sidecar and a runtime.
+//!
+//! What it is: [`Envelope`] and [`Route`] around a payload that stays raw bytes ([`RawJson`]), deterministic ids,
+//! error envelopes, the answers of a runtime ([`Reply`]), and both ends of protocol v1: [`RuntimeClient`] for
+//! sidecars, [`serve`] for handlers written in Rust. `python/asya_runtime.py` is the same end for Python handlers.
+//! What it is not: it knows no queues, no policy (who retries, where errors go), no metrics and no logging.
+//!
+//! Start reading at [`Envelope::parse`], then [`Reply::parse`], then [`RuntimeClient::call`].
+//!
+//! The rules come from the data-plane contract; a comment names the section ("contract §7.2") or the ruling.
+
+mod client;
+mod envelope;
+mod error_envelope;
+mod frame;
+mod go_duration;
+mod ids;
+mod json;
+mod name;
+mod raw;
+mod ready;
+mod reply;
+mod route;
+mod server;
+
+pub use client::{CallError, RuntimeClient};
+pub use envelope::{Envelope, JsonProblem, ParseError, Parsed};
+pub use error_envelope::ErrorEnvelope;
+pub use frame::{DEFAULT_MAX_FRAME, FrameError, read_frame, write_frame};
+pub use go_duration::GoDuration;
+pub use ids::{child_id, fallback_id, message_id};
+pub use name::{ActorName, ActorNameError, SocketPathTooLong, check_socket_path};
+pub use raw::{Member, RawJson, RawObject};
+pub use ready::{NotReady, READY_FILE_NAME, SOCKET_NAME, wait_ready};
+pub use reply::{ErrorDetails, HeadersField, Reply, ReplyError, ReplyItem};
+pub use route::Route;
+pub use server::{
+    EnvelopeItem, Handler, HandlerError, HandlerItem, RequestEnvelope, ServeError, ServerOptions, serve,
+};
+
+/// The runtime for Python handlers: the whole of `python/asya_runtime.py`, for whoever starts runtimes.
+pub const PYTHON_RUNTIME: &str = include_str!("../python/asya_runtime.py");
