@@ -1,0 +1,143 @@
+//! The acker settles deliveries whose outputs are confirmed. It is the only actor that does.
+//!
+//! Settlements are started together and awaited in owned tasks, so that a broker which can coalesce them does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use asya_transport::{SettleError, Settlement, SharedReceipt};
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
+
+use crate::context::{Context, Fault, Point, Wake, backoff};
+use crate::ledger::{EntryId, Generation, Holder};
+
+/// Settlements awaited by one task.
+const BATCH: usize = 256;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Acker;
+
+pub(crate) enum Message {
+    /// Look for deliveries to settle.
+    Look,
+    /// End as a test demands.
+    Inject(Fault),
+}
+
+impl Wake for Message {
+    fn wake() -> Self {
+        Self::Look
+    }
+}
+
+pub(crate) struct State {
+    context: Arc<Context>,
+    generation: Generation,
+    tasks: JoinSet<Result<(), ActorProcessingErr>>,
+}
+
+impl Actor for Acker {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arc<Context>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        context: Arc<Context>,
+    ) -> Result<State, ActorProcessingErr> {
+        let generation = context.ledger.recover(Holder::Acker);
+        Ok(State {
+            context,
+            generation,
+            tasks: JoinSet::new(),
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.context.doors.acker.connect(myself);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Look => {
+                state.context.doors.acker.answered();
+                super::collect(&mut state.tasks)?;
+                state.start_settling();
+                Ok(())
+            }
+            Message::Inject(fault) => fault.strike(),
+        }
+    }
+}
+
+impl State {
+    fn start_settling(&mut self) {
+        loop {
+            let mut batch = Vec::new();
+            while batch.len() < BATCH
+                && let Some(job) = self.context.ledger.take_for_acker(self.generation)
+            {
+                batch.push(job);
+            }
+            if batch.is_empty() {
+                return;
+            }
+            self.tasks
+                .spawn(settle_batch(Arc::clone(&self.context), self.generation, batch));
+        }
+    }
+}
+
+async fn settle_batch(
+    context: Arc<Context>,
+    generation: Generation,
+    batch: Vec<(EntryId, SharedReceipt, Settlement)>,
+) -> Result<(), ActorProcessingErr> {
+    context.checkpoint(Point::Settling).await?;
+    let context = &context;
+    let mut settling: FuturesUnordered<_> = batch
+        .into_iter()
+        .map(|(id, receipt, settlement)| async move {
+            settle(context, &receipt, settlement).await;
+            id
+        })
+        .collect();
+    while let Some(id) = settling.next().await {
+        context.checkpoint(Point::Settled).await?;
+        context.ledger.settled(id, generation);
+    }
+    Ok(())
+}
+
+/// Settles until the broker has taken note, or says that the delivery is no longer ours.
+async fn settle(context: &Context, receipt: &SharedReceipt, settlement: Settlement) {
+    let mut tries = 0;
+    loop {
+        match receipt.settle(settlement).await {
+            Ok(()) => return,
+            Err(SettleError::Stale) => {
+                tracing::warn!(actor = %context.actor, "a delivery was taken back before it was settled; it may run again");
+                return;
+            }
+            Err(SettleError::Unavailable(error)) => {
+                let wait = backoff(Duration::from_millis(50), Duration::from_secs(5), tries);
+                tracing::warn!(actor = %context.actor, %error, ?wait, "settling failed, trying again");
+                tokio::time::sleep(wait).await;
+                tries = tries.saturating_add(1);
+            }
+        }
+    }
+}

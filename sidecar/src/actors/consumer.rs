@@ -1,0 +1,145 @@
+//! The consumer pulls messages against credit and writes them into the ledger.
+//!
+//! The waiting is done by a pump task that the actor owns; stopping the actor aborts it, and a message that it had
+//! received and not recorded returns to its queue. While the runtime is not ready nothing is pulled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use asya_transport::{ConsumeError, Consumer as TransportConsumer};
+use futures::FutureExt as _;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
+
+use crate::context::{Context, Fault, Point, Readiness, Wake, backoff};
+
+/// Most messages asked for at once; a bound on the burst that enters the tree, not on what is held.
+const PULL: usize = 128;
+
+pub(crate) struct Consumer;
+
+pub(crate) enum Message {
+    /// Nothing to do: the pump finds its own work.
+    Look,
+    /// Stop pulling for good: the tree drains.
+    Pause,
+    /// The pump has ended although it runs for ever.
+    PumpEnded(String),
+    /// End as a test demands.
+    Inject(Fault),
+}
+
+impl Wake for Message {
+    fn wake() -> Self {
+        Self::Look
+    }
+}
+
+pub(crate) struct State {
+    context: Arc<Context>,
+    pump: JoinSet<()>,
+}
+
+impl Actor for Consumer {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arc<Context>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        context: Arc<Context>,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State {
+            context,
+            pump: JoinSet::new(),
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.context.doors.consumer.connect(myself.clone());
+        if *state.context.consuming.borrow() {
+            let context = Arc::clone(&state.context);
+            state.pump.spawn(async move {
+                let ended = std::panic::AssertUnwindSafe(pump(context)).catch_unwind().await;
+                let cause = match ended {
+                    Ok(Err(error)) => error.to_string(),
+                    Ok(Ok(never)) => match never {},
+                    Err(_) => "the pump panicked".into(),
+                };
+                // Nobody to tell means that the actor is ending already.
+                let _told = myself.cast(Message::PumpEnded(cause));
+            });
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Look => {
+                state.context.doors.consumer.answered();
+                Ok(())
+            }
+            Message::Pause => {
+                state.pump.shutdown().await;
+                Ok(())
+            }
+            Message::PumpEnded(cause) => Err(cause.into()),
+            Message::Inject(fault) => fault.strike(),
+        }
+    }
+}
+
+/// Pulls for ever. An error is a fault of this actor; what the broker does is waited out.
+async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorProcessingErr> {
+    let mut readiness = context.readiness.subscribe();
+    let mut failures = 0;
+    loop {
+        let opened = context.transport.consume(&context.queue).await;
+        let error = match opened {
+            Ok(mut consumer) => loop {
+                readiness.wait_for(|now| *now == Readiness::Ready).await?;
+                let pulled = tokio::select! {
+                    pulled = pull(&context, &mut *consumer) => pulled,
+                    changed = readiness.wait_for(|now| *now != Readiness::Ready) => {
+                        changed?;
+                        continue;
+                    }
+                };
+                match pulled {
+                    Ok(()) => failures = 0,
+                    Err(error) => break error,
+                }
+                context.checkpoint(Point::Received).await?;
+                context.doors.router.wake();
+            },
+            Err(error) => error,
+        };
+        let wait = backoff(Duration::from_millis(100), Duration::from_secs(10), failures);
+        failures = failures.saturating_add(1);
+        tracing::warn!(actor = %context.actor, %error, ?wait, "cannot consume, trying again");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn pull(context: &Context, consumer: &mut dyn TransportConsumer) -> Result<(), ConsumeError> {
+    let credit = context.credits.available(PULL).await;
+    for delivery in consumer.receive(credit).await? {
+        // No await from here on: a delivery is either still in the transport's hands or in the ledger.
+        if let Some(permit) = context.credits.take(delivery.body.len()) {
+            context.ledger.insert(delivery, permit);
+        } else {
+            tracing::error!(actor = %context.actor, "the transport gave more messages than asked for; returning one");
+        }
+    }
+    Ok(())
+}

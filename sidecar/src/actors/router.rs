@@ -1,0 +1,166 @@
+//! The router turns arrivals into work and replies into plans. It decides by pure functions and does no I/O.
+//!
+//! It takes one job at a time, so that a job which makes it crash is the one that is charged for it; a job that did
+//! so too often is condemned without being looked at again.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::admission::{self, Admission, DeliveryFacts, Work};
+use crate::context::{Context, Fault, Point, Wake};
+use crate::ledger::{CallOutcome, Generation, Holder, MAX_CRASHES, RouterJob};
+use crate::plan::{Plan, Verdict};
+use crate::report::{Event, Progress};
+use crate::{condemn, routing};
+
+/// Jobs done before the actor looks at its other ports (stop, kill) again.
+const BATCH: usize = 64;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Router;
+
+pub(crate) enum Message {
+    /// Look for jobs.
+    Look,
+    /// End as a test demands.
+    Inject(Fault),
+}
+
+impl Wake for Message {
+    fn wake() -> Self {
+        Self::Look
+    }
+}
+
+pub(crate) struct State {
+    context: Arc<Context>,
+    generation: Generation,
+}
+
+impl Actor for Router {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arc<Context>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        context: Arc<Context>,
+    ) -> Result<State, ActorProcessingErr> {
+        let generation = context.ledger.recover(Holder::Router);
+        Ok(State { context, generation })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.context.doors.router.connect(myself);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Look => state.work().await,
+            Message::Inject(fault) => fault.strike(),
+        }
+    }
+}
+
+impl State {
+    async fn work(&self) -> Result<(), ActorProcessingErr> {
+        let context = &self.context;
+        context.doors.router.answered();
+        for _ in 0..BATCH {
+            match context.ledger.take_for_router(self.generation) {
+                None => return Ok(()),
+                Some(RouterJob::Admit { id, body, delivery }) => {
+                    context.checkpoint(Point::Admitting).await?;
+                    let admission = self.admit(&body, &delivery);
+                    let runs = matches!(admission, Admission::Run(_));
+                    context.ledger.admitted(id, self.generation, admission);
+                    if runs {
+                        context.doors.wake_slots()
+                    } else {
+                        context.doors.publisher.wake()
+                    }
+                }
+                Some(RouterJob::Route {
+                    id,
+                    work,
+                    outcome,
+                    took,
+                    delivery,
+                }) => {
+                    context.checkpoint(Point::Routing).await?;
+                    let plan =
+                        if delivery.crashes >= MAX_CRASHES && !matches!(outcome, CallOutcome::SlotCrashed) {
+                            condemn::plan(&context.config, &work.body, &delivery)
+                        } else {
+                            routing::route(&context.config, &work, &outcome, &delivery)
+                        };
+                    self.report_outcome(&work, &plan, took);
+                    context.ledger.routed(id, self.generation, plan);
+                    context.doors.publisher.wake();
+                }
+            }
+        }
+        context.doors.router.wake();
+        Ok(())
+    }
+
+    fn admit(&self, body: &bytes::Bytes, delivery: &DeliveryFacts) -> Admission {
+        let context = &self.context;
+        if delivery.crashes >= MAX_CRASHES {
+            return Admission::Refuse(condemn::plan(&context.config, body, delivery));
+        }
+        let admission = admission::admit(&context.config, body, delivery, chrono::Utc::now());
+        if let Admission::Run(work) = &admission
+            && !context.config.role.is_end()
+        {
+            self.report(work, Event::Received { bytes: body.len() });
+        }
+        admission
+    }
+
+    fn report_outcome(&self, work: &Work, plan: &Plan, took: std::time::Duration) {
+        match &plan.verdict {
+            Verdict::Success { outputs } => self.report(
+                work,
+                Event::Completed {
+                    took,
+                    outputs: *outputs,
+                },
+            ),
+            Verdict::Failed { reason, error } => {
+                tracing::info!(
+                    actor = %self.context.actor, envelope = %work.envelope.id, reason = reason.as_str(), %error,
+                    "envelope failed here"
+                );
+                self.report(
+                    work,
+                    Event::Failed {
+                        took,
+                        error: error.clone(),
+                    },
+                );
+            }
+            Verdict::Consumed | Verdict::Returned => {}
+        }
+    }
+
+    fn report(&self, work: &Work, event: Event) {
+        self.context.reporter.progress(Progress {
+            actor: Arc::clone(&self.context.actor),
+            envelope: Arc::clone(&work.envelope),
+            event,
+        });
+    }
+}

@@ -1,0 +1,151 @@
+//! A slot calls the runtime with one delivery at a time.
+//!
+//! It awaits the call inside its handler on purpose: it takes work only when it is idle, so nothing queues behind a
+//! call, and a kill (by the reaper) cancels it. The connection of a killed slot is closed with it and never reused.
+
+use std::sync::Arc;
+
+use asya_runtime_protocol::CallError;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::admission::Work;
+use crate::context::{Context, Fault, Point, Readiness, Wake};
+use crate::ledger::{CallOutcome, Generation, Holder};
+use crate::report::{Event, Progress};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Slot;
+
+pub(crate) enum Message {
+    /// Look for a delivery to run.
+    Look,
+    /// End as a test demands.
+    Inject(Fault),
+}
+
+impl Wake for Message {
+    fn wake() -> Self {
+        Self::Look
+    }
+}
+
+pub(crate) struct State {
+    context: Arc<Context>,
+    index: usize,
+    generation: Generation,
+}
+
+impl Actor for Slot {
+    type Msg = Message;
+    type State = State;
+    type Arguments = (Arc<Context>, usize);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        (context, index): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let generation = context.ledger.recover(Holder::Slot(index));
+        Ok(State {
+            context,
+            index,
+            generation,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.context.doors.slots[state.index].connect(myself);
+        state.context.doors.router.wake(); // A delivery that crashed too often may wait for routing now.
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Look => state.run_next().await,
+            Message::Inject(fault) => fault.strike(),
+        }
+    }
+}
+
+impl State {
+    async fn run_next(&self) -> Result<(), ActorProcessingErr> {
+        let context = &self.context;
+        let door = &context.doors.slots[self.index];
+        door.answered();
+        if !context.is_ready() {
+            return Ok(()); // The probe wakes all slots once the runtime is there.
+        }
+        let Some((id, work)) = context.ledger.assign(self.index, self.generation) else {
+            return Ok(());
+        };
+        context.checkpoint(Point::Assigned).await?;
+        if !context.config.role.is_end() {
+            context.reporter.progress(Progress {
+                actor: Arc::clone(&context.actor),
+                envelope: Arc::clone(&work.envelope),
+                event: Event::Processing,
+            });
+        }
+        let called = context.client.call(work.request.clone(), work.budget).await;
+        context.checkpoint(Point::Replied).await?;
+        match called {
+            Err(CallError::NotReachable(reason)) => {
+                tracing::info!(actor = %context.actor, %reason, "runtime not reachable, waiting for it");
+                self.ask_probe(Readiness::NotReady);
+                context.ledger.unassigned(id, self.index, self.generation);
+            }
+            Err(error) if !error.handler_may_have_run() => {
+                tracing::info!(actor = %context.actor, %error, "the runtime went away before it read the request");
+                self.ask_probe(Readiness::NotReady);
+                context
+                    .ledger
+                    .unread(id, self.index, self.generation, error.to_string());
+                context.doors.router.wake();
+            }
+            called => {
+                let outcome = self.outcome(called, &work);
+                context.ledger.replied(id, self.index, self.generation, outcome);
+                context.doors.router.wake();
+            }
+        }
+        if work.suspect {
+            context.doors.wake_slots(); // They kept still while it ran.
+        } else {
+            door.wake();
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, called: Result<bytes::Bytes, CallError>, work: &Work) -> CallOutcome {
+        match called {
+            Ok(reply) => CallOutcome::Reply(reply),
+            Err(CallError::Timeout { .. }) => {
+                self.ask_probe(Readiness::Suspended);
+                tracing::warn!(
+                    actor = %self.context.actor, envelope = %work.envelope.id, timeout = ?work.budget,
+                    "no answer from the runtime in time"
+                );
+                CallOutcome::Timeout
+            }
+            Err(error) => {
+                // The runtime may have died with this message: look before the next one is given to it.
+                self.ask_probe(Readiness::NotReady);
+                CallOutcome::Broken(error.to_string())
+            }
+        }
+    }
+
+    fn ask_probe(&self, readiness: Readiness) {
+        self.context.set_readiness(readiness);
+        self.context.doors.probe.wake();
+    }
+}

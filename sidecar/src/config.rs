@@ -1,0 +1,98 @@
+//! What one sidecar needs to know, as a typed value. Where it comes from (environment, manifest) is not its business.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that configures one sidecar tree. Build it with [`Config::new`] and change what differs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the actor whose queue is consumed. Any non-empty name.
+    pub actor: String,
+    /// Whether this actor is a step of routes or one of their ends.
+    pub role: Role,
+    /// Actor that receives envelopes at the end of their route. Default `happy-end`.
+    pub happy_end: String,
+    /// Actor that receives envelopes that failed. Default `error-end`.
+    pub error_end: String,
+    /// Directory with the runtime's socket and ready file. Default `/var/run/asya`.
+    pub socket_dir: PathBuf,
+    /// File name of the socket. Default `asya-runtime.sock`.
+    pub socket_name: String,
+    /// Calls of the runtime that may be under way at once. Default 1, what a v1 runtime serves.
+    pub slots: usize,
+    /// Longest time for one exchange with the runtime, connecting included. Default 5 min.
+    pub runtime_timeout: Duration,
+    /// Longest wait for the runtime at the start and after it went away. Default 5 min.
+    pub runtime_ready_timeout: Duration,
+    /// Most messages held unsettled. Default 32.
+    pub credit: usize,
+    /// Bytes of held messages above which no more are pulled. Default 256 MiB.
+    pub credit_bytes: usize,
+    /// Largest message accepted and exchanged with the runtime, in bytes. Default 64 MiB.
+    pub max_message_size: usize,
+    /// Largest message that the queues take, in bytes; above `max_message_size` it leaves room for an error envelope
+    /// to carry the original whole. Default 64 MiB.
+    pub publish_limit: usize,
+    /// Deliveries above which a message is suspect and runs alone (rulings 1). Default 3.
+    pub max_deliveries: u32,
+    /// Hops after which an envelope is taken for a loop and fails. Default 10 000.
+    pub max_hops: u64,
+    /// How long a publish to a missing queue is tried before the envelope fails as unroutable. Default 30 s.
+    pub unroutable_patience: Duration,
+}
+
+/// What an actor is in a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An ordinary actor: its outputs go on along their route.
+    Step,
+    /// The end of successful routes: its runtime's outputs go nowhere, it reports `succeeded`.
+    HappyEnd,
+    /// The end of failed envelopes: its runtime's outputs go nowhere, it reports `failed`.
+    ErrorEnd,
+}
+
+impl Role {
+    /// Whether nothing is published from here (contract data-plane §9).
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::HappyEnd | Self::ErrorEnd)
+    }
+}
+
+/// Deliveries beyond the suspect limit after which even a message that always runs alone is given up: it has taken
+/// its whole process down each time. The same figure that queues are declared with as a backstop (rulings 1).
+pub const DELIVERY_BACKSTOP: u32 = 10;
+
+const MIB: usize = 1024 * 1024;
+
+impl Config {
+    /// The defaults for actor `actor`.
+    #[must_use]
+    pub fn new(actor: impl Into<String>, role: Role) -> Self {
+        Self {
+            actor: actor.into(),
+            role,
+            happy_end: "happy-end".into(),
+            error_end: "error-end".into(),
+            socket_dir: "/var/run/asya".into(),
+            socket_name: "asya-runtime.sock".into(),
+            slots: 1,
+            runtime_timeout: Duration::from_secs(300),
+            runtime_ready_timeout: Duration::from_secs(300),
+            credit: 32,
+            credit_bytes: 256 * MIB,
+            max_message_size: 64 * MIB,
+            publish_limit: 64 * MIB,
+            max_deliveries: 3,
+            max_hops: 10_000,
+            unroutable_patience: Duration::from_secs(30),
+        }
+    }
+
+    /// Full path of the runtime's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket_dir.join(&self.socket_name)
+    }
+}

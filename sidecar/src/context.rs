@@ -1,0 +1,265 @@
+//! What all actors of one tree share, and how they find each other.
+//!
+//! Actors never keep each other's references: a reference is dead for ever once its actor has ended. They wake each
+//! other through the [`Doorbell`]s here, which always ring at the present incarnation.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use asya_runtime_protocol::RuntimeClient;
+use asya_transport::{QueueName, Transport};
+use futures::future::BoxFuture;
+use ractor::{ActorRef, Message};
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::credit::Credits;
+use crate::ledger::Ledger;
+use crate::report::Reporter;
+
+/// Shared by the whole tree; survives every restart in it.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) actor: Arc<str>,
+    pub(crate) queue: QueueName,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) reporter: Arc<dyn Reporter>,
+    pub(crate) client: RuntimeClient,
+    pub(crate) runtime_control: Option<Arc<dyn RuntimeControl>>,
+    pub(crate) ledger: Ledger,
+    pub(crate) credits: Arc<Credits>,
+    pub(crate) doors: Doors,
+    pub(crate) readiness: watch::Sender<Readiness>,
+    pub(crate) consuming: watch::Sender<bool>,
+    pub(crate) restarts: Arc<AtomicU64>,
+    pub(crate) fatal: Fatal,
+    pub(crate) faults: Option<Arc<dyn Faults>>,
+    /// Multiplies all restart budgets; 1 outside tests that kill on purpose.
+    pub(crate) budget_factor: usize,
+}
+
+/// Whether the runtime takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It has not answered yet, or has gone away.
+    NotReady,
+    /// It is there but has not answered in time; it must prove that it is free before it gets work again.
+    Suspended,
+    /// It takes calls.
+    Ready,
+}
+
+/// Makes a runtime fresh after it failed to answer in time. Whoever started the runtime may offer it.
+pub trait RuntimeControl: Send + Sync + 'static {
+    /// Ends the present runtime, whatever it does, and starts a new one. Resolves when the old one is gone.
+    fn restart(&self) -> BoxFuture<'static, ()>;
+}
+
+impl Context {
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.readiness.borrow() == Readiness::Ready
+    }
+
+    /// Sets the readiness and tells whether it was another one before.
+    pub(crate) fn set_readiness(&self, readiness: Readiness) -> bool {
+        self.readiness
+            .send_if_modified(|present| std::mem::replace(present, readiness) != readiness)
+    }
+
+    /// The place where faults may be injected; a no-op outside fault tests.
+    pub(crate) async fn checkpoint(&self, point: Point) -> Result<(), ractor::ActorProcessingErr> {
+        match &self.faults {
+            None => Ok(()),
+            Some(faults) => faults.at(point).await,
+        }
+    }
+}
+
+/// One doorbell per role.
+#[derive(Default)]
+pub(crate) struct Doors {
+    pub(crate) probe: Doorbell<crate::actors::probe::Message>,
+    pub(crate) router: Doorbell<crate::actors::router::Message>,
+    pub(crate) slots: Vec<Doorbell<crate::actors::slot::Message>>,
+    pub(crate) publisher: Doorbell<crate::actors::publisher::Message>,
+    pub(crate) acker: Doorbell<crate::actors::acker::Message>,
+    pub(crate) consumer: Doorbell<crate::actors::consumer::Message>,
+    pub(crate) reaper: Doorbell<crate::actors::reaper::Message>,
+}
+
+impl Doors {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self {
+            slots: (0..slots).map(|_| Doorbell::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Wakes as many idle slots as there may be work for; a slot with nothing to do goes back to sleep.
+    pub(crate) fn wake_slots(&self) {
+        for slot in &self.slots {
+            slot.wake();
+        }
+    }
+}
+
+/// A message type that has a plain "look for work".
+pub(crate) trait Wake: Message {
+    /// The message that makes its actor look for work.
+    fn wake() -> Self;
+}
+
+/// Rings at the present incarnation of an actor. Rings collapse: at most one wake-up waits in a mailbox.
+pub(crate) struct Doorbell<M: Wake> {
+    present: RwLock<Option<ActorRef<M>>>,
+    rung: AtomicBool,
+}
+
+impl<M: Wake> Default for Doorbell<M> {
+    fn default() -> Self {
+        Self {
+            present: RwLock::new(None),
+            rung: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<M: Wake> Doorbell<M> {
+    /// Connects the bell to a new incarnation, which is woken once to look for work that waited.
+    pub(crate) fn connect(&self, actor: ActorRef<M>) {
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+        self.rung.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    /// Makes the actor look for work, unless it has been told already.
+    pub(crate) fn wake(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) && !self.send(M::wake()) {
+            self.rung.store(false, Ordering::Release);
+        }
+    }
+
+    /// The actor is looking now; whatever comes after this must ring again. Call it *before* looking.
+    pub(crate) fn answered(&self) {
+        self.rung.store(false, Ordering::Release);
+    }
+
+    /// Sends another message than a wake-up. False when nobody is there; the caller repairs that by the ledger.
+    pub(crate) fn send(&self, message: M) -> bool {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        present.as_ref().is_some_and(|actor| actor.cast(message).is_ok())
+    }
+
+    /// Kills the present incarnation.
+    pub(crate) fn kill(&self) {
+        if let Some(actor) = &*self.present.read().unwrap_or_else(PoisonError::into_inner) {
+            actor.kill();
+        }
+    }
+}
+
+/// The first reason why the tree cannot go on, and a bell for whoever waits for it.
+#[derive(Default)]
+pub(crate) struct Fatal {
+    cause: Mutex<Option<String>>,
+    raised: Notify,
+}
+
+impl Fatal {
+    /// Records the cause if it is the first one.
+    pub(crate) fn raise(&self, cause: String) {
+        self.cause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(cause);
+        self.raised.notify_waiters();
+    }
+
+    /// Waits for a cause.
+    pub(crate) async fn wait(&self) -> String {
+        loop {
+            let raised = self.raised.notified();
+            tokio::pin!(raised);
+            raised.as_mut().enable();
+            if let Some(cause) = &*self.cause.lock().unwrap_or_else(PoisonError::into_inner) {
+                return cause.clone();
+            }
+            raised.await;
+        }
+    }
+}
+
+/// Actors that do the work of a sidecar, as seen from fault tests and the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// Takes messages from the queue.
+    Consumer,
+    /// Parses arrivals and routes replies.
+    Router,
+    /// Calls the runtime.
+    Slot,
+    /// Publishes and waits for confirms.
+    Publisher,
+    /// Settles deliveries.
+    Acker,
+    /// Watches whether the runtime is there.
+    Probe,
+    /// Repairs what was lost and ends what is late.
+    Reaper,
+}
+
+/// A moment in an actor's work at which a fault test may strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Point {
+    /// The consumer has written deliveries into the ledger.
+    Received,
+    /// The router holds a new arrival.
+    Admitting,
+    /// A slot has taken a delivery and not called the runtime.
+    Assigned,
+    /// A slot has the reply and has not written it down.
+    Replied,
+    /// The router holds a reply.
+    Routing,
+    /// The publisher holds a plan and has published nothing.
+    Planned,
+    /// Everything is confirmed and the publisher has not written it down.
+    Confirmed,
+    /// The acker holds a settlement and has not settled.
+    Settling,
+    /// The delivery is settled and the acker has not written it down.
+    Settled,
+}
+
+/// Fault injection for tests: decides at each [`Point`] whether the actor goes on, fails, panics or waits.
+pub trait Faults: Send + Sync + 'static {
+    /// Return `Err` to fail the actor, panic to make it panic, wait to hold it there.
+    fn at(&self, point: Point) -> BoxFuture<'_, Result<(), ractor::ActorProcessingErr>>;
+}
+
+/// How a test makes an actor end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Cancelled at its next await.
+    Kill,
+    /// Panics in its handler.
+    Panic,
+    /// Returns an error from its handler.
+    Error,
+}
+
+impl Fault {
+    /// What an actor does when this fault is sent to it.
+    pub(crate) fn strike(self) -> Result<(), ractor::ActorProcessingErr> {
+        match self {
+            Self::Panic => std::panic::resume_unwind(Box::new("an injected panic")),
+            Self::Error | Self::Kill => Err("an injected error".into()),
+        }
+    }
+}
+
+/// How long a restarted or refused operation waits: doubling from `initial`, at most `max`, for the n-th try (from 0).
+pub(crate) fn backoff(initial: Duration, max: Duration, tries: u32) -> Duration {
+    initial.saturating_mul(1_u32 << tries.min(16)).min(max)
+}

@@ -1,0 +1,159 @@
+//! One unsettled delivery and the states it goes through.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use asya_transport::{Delivery, Settlement};
+use bytes::Bytes;
+
+use crate::admission::{DeliveryFacts, Work};
+use crate::credit::Permit;
+use crate::plan::Plan;
+
+/// Identity of a ledger entry inside one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EntryId(pub(super) u64);
+
+/// Which incarnation of an actor took a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Generation(pub(super) u64);
+
+/// A delivery and our obligation towards it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) delivery: Delivery,
+    pub(super) state: State,
+    /// How often an actor crashed with this entry in its hand.
+    pub(super) crashes: u32,
+    /// How often the runtime closed the connection without reading the request.
+    pub(super) unread: u32,
+    _permit: Permit,
+}
+
+impl Entry {
+    pub(super) fn new(delivery: Delivery, permit: Permit) -> Self {
+        Self {
+            delivery,
+            state: State::Arrived,
+            crashes: 0,
+            unread: 0,
+            _permit: permit,
+        }
+    }
+
+    pub(super) fn facts(&self) -> DeliveryFacts {
+        DeliveryFacts {
+            message_id: self.delivery.message_id.clone(),
+            deliveries: self.delivery.deliveries,
+            crashes: self.crashes,
+        }
+    }
+}
+
+/// Where an entry stands. Only the ledger changes it.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Received, not looked at.
+    Arrived,
+    /// In the router's hand, being parsed.
+    Admitting { generation: Generation },
+    /// Waits for a slot.
+    Ready(Arc<Work>),
+    /// A slot is calling the runtime.
+    Assigned {
+        work: Arc<Work>,
+        slot: usize,
+        generation: Generation,
+        since: Instant,
+    },
+    /// The call has ended.
+    Replied {
+        work: Arc<Work>,
+        outcome: CallOutcome,
+        took: Duration,
+    },
+    /// In the router's hand, being routed.
+    Routing {
+        work: Arc<Work>,
+        outcome: CallOutcome,
+        took: Duration,
+        generation: Generation,
+    },
+    /// What is to be published is known.
+    Planned(Arc<Plan>),
+    /// The publisher waits for the confirms of all of it.
+    Publishing { plan: Arc<Plan>, generation: Generation },
+    /// All is confirmed; the delivery is to be settled.
+    Settling(Settlement),
+    /// The acker waits for the broker's note.
+    Acking {
+        settlement: Settlement,
+        generation: Generation,
+    },
+    /// Between two states inside one critical section; never seen from outside.
+    Moving,
+}
+
+impl State {
+    pub(super) const fn stage(&self) -> Stage {
+        match self {
+            Self::Arrived | Self::Admitting { .. } => Stage::Arrived,
+            Self::Ready(_) => Stage::Ready,
+            Self::Assigned { .. } => Stage::Running,
+            Self::Replied { .. } | Self::Routing { .. } | Self::Moving => Stage::Routing,
+            Self::Planned(_) | Self::Publishing { .. } => Stage::Publishing,
+            Self::Settling(_) | Self::Acking { .. } => Stage::Settling,
+        }
+    }
+}
+
+/// The states as an observer sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Received, being parsed.
+    Arrived,
+    /// Waits for a runtime slot.
+    Ready,
+    /// The handler runs.
+    Running,
+    /// The handler has answered; the outputs are being decided.
+    Routing,
+    /// Outputs are on their way to the broker.
+    Publishing,
+    /// Outputs are confirmed; the input is being settled.
+    Settling,
+}
+
+/// How a call of the runtime ended.
+#[derive(Debug, Clone)]
+pub(crate) enum CallOutcome {
+    /// A reply frame came back.
+    Reply(Bytes),
+    /// The exchange failed after the runtime may have seen the request; the text is for people.
+    Broken(String),
+    /// No answer within the time limit.
+    Timeout,
+    /// The slot itself hung past the limit and was killed.
+    SlotStuck,
+    /// The slot crashed with this delivery too often.
+    SlotCrashed,
+}
+
+/// A piece of work for the router.
+#[derive(Debug)]
+pub(crate) enum RouterJob {
+    /// Look at a new arrival.
+    Admit {
+        id: EntryId,
+        body: Bytes,
+        delivery: DeliveryFacts,
+    },
+    /// Turn a reply into a plan.
+    Route {
+        id: EntryId,
+        work: Arc<Work>,
+        outcome: CallOutcome,
+        took: Duration,
+        delivery: DeliveryFacts,
+    },
+}

@@ -1,0 +1,433 @@
+//! The ledger: every unsettled delivery of one sidecar, and what is owed to it.
+//!
+//! The broker keeps a message until it is settled; the ledger keeps *our* obligation, and actors' mailboxes carry
+//! only wake-ups. An actor takes its next piece of work out of the ledger, does it, and writes the result back; when
+//! it dies, its successor asks the ledger to put back what the dead one had in hand. So no message is lost with a
+//! mailbox, and a lost wake-up is repaired by the next one (or by the reaper).
+//!
+//! ```text
+//! Arrived → Admitting → Ready → Assigned → Replied → Routing → Planned → Publishing → Settling → Acking → gone
+//!                └────────────── refused, condemned ──────────────┘
+//! ```
+//!
+//! It is not an actor: each operation is a short critical section with no I/O and no await. Every operation that
+//! ends a piece of work carries the [`Generation`] under which the work was taken; work that has moved on since is
+//! left alone and the late result is dropped.
+
+mod entry;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use asya_transport::{Delivery, Settlement, SharedReceipt};
+use tokio::sync::Notify;
+
+use crate::admission::{Admission, Work};
+use crate::credit::Permit;
+use crate::plan::Plan;
+use entry::{Entry, State};
+
+pub use entry::Stage;
+pub(crate) use entry::{CallOutcome, EntryId, Generation, RouterJob};
+pub(crate) use recovery::{Holder, MAX_CRASHES};
+
+/// Times that a runtime may close the connection of one message unread before that becomes its outcome.
+const MAX_UNREAD: u32 = 5;
+
+/// See the module documentation. Shared by all actors of one tree.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    inner: Mutex<Inner>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    next_id: u64,
+    next_generation: u64,
+    entries: HashMap<EntryId, Entry>,
+    to_admit: VecDeque<EntryId>,
+    to_run: VecDeque<EntryId>,
+    to_route: VecDeque<EntryId>,
+    to_publish: VecDeque<EntryId>,
+    to_settle: VecDeque<EntryId>,
+    assigned: usize,
+    suspect_runs: bool,
+    draining: bool,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // The critical sections do not panic; if one ever did, the entries are still the best knowledge there is.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A fresh generation for an actor that starts.
+    pub(crate) fn next_generation(&self) -> Generation {
+        let mut inner = self.lock();
+        inner.next_generation += 1;
+        Generation(inner.next_generation)
+    }
+
+    /// Records a delivery. From here on it leaves only by being settled or returned.
+    pub(crate) fn insert(&self, delivery: Delivery, permit: Permit) {
+        let mut inner = self.lock();
+        inner.next_id += 1;
+        let id = EntryId(inner.next_id);
+        inner.entries.insert(id, Entry::new(delivery, permit));
+        inner.to_admit.push_back(id);
+    }
+
+    /// The router's next piece of work: replies before new arrivals, so that work in progress ends first.
+    pub(crate) fn take_for_router(&self, generation: Generation) -> Option<RouterJob> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        if let Some(id) = inner.to_route.pop_front() {
+            let entry = inner.entries.get_mut(&id)?;
+            let State::Replied { work, outcome, took } = std::mem::replace(&mut entry.state, State::Moving)
+            else {
+                unreachable!("the routing queue holds only replied entries");
+            };
+            entry.state = State::Routing {
+                work: Arc::clone(&work),
+                outcome: outcome.clone(),
+                took,
+                generation,
+            };
+            return Some(RouterJob::Route {
+                id,
+                work,
+                outcome,
+                took,
+                delivery: entry.facts(),
+            });
+        }
+        let id = inner.to_admit.pop_front()?;
+        let entry = inner.entries.get_mut(&id)?;
+        entry.state = State::Admitting { generation };
+        Some(RouterJob::Admit {
+            id,
+            body: entry.delivery.body.clone(),
+            delivery: entry.facts(),
+        })
+    }
+
+    /// The router has decided what to do with a new arrival.
+    pub(crate) fn admitted(&self, id: EntryId, generation: Generation, admission: Admission) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(entry) = inner.entries.get_mut(&id) else {
+            return;
+        };
+        if !matches!(entry.state, State::Admitting { generation: held } if held == generation) {
+            return;
+        }
+        match admission {
+            Admission::Run(work) => {
+                entry.state = State::Ready(work);
+                inner.to_run.push_back(id);
+            }
+            Admission::Refuse(plan) => inner.plan(id, plan),
+        }
+    }
+
+    /// The router has turned a reply into a plan.
+    pub(crate) fn routed(&self, id: EntryId, generation: Generation, plan: Plan) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.entries.get(&id) else {
+            return;
+        };
+        if matches!(entry.state, State::Routing { generation: held, .. } if held == generation) {
+            inner.plan(id, plan);
+        }
+    }
+
+    /// The next delivery for an idle slot, or `None` when there is none that may run now.
+    ///
+    /// A suspect (a message that was delivered more often than the limit) runs alone: it waits for running work to
+    /// end, and nothing else starts while it runs (rulings 1).
+    pub(crate) fn assign(&self, slot: usize, generation: Generation) -> Option<(EntryId, Arc<Work>)> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        if inner.suspect_runs || inner.draining {
+            return None;
+        }
+        let id = *inner.to_run.front()?;
+        let entry = inner.entries.get_mut(&id)?;
+        let State::Ready(work) = &entry.state else {
+            unreachable!("the run queue holds only ready entries");
+        };
+        if work.suspect && inner.assigned > 0 {
+            return None;
+        }
+        let work = Arc::clone(work);
+        inner.to_run.pop_front();
+        inner.assigned += 1;
+        inner.suspect_runs = work.suspect;
+        entry.state = State::Assigned {
+            work: Arc::clone(&work),
+            slot,
+            generation,
+            since: Instant::now(),
+        };
+        Some((id, work))
+    }
+
+    /// A slot's call has ended with an outcome.
+    pub(crate) fn replied(&self, id: EntryId, slot: usize, generation: Generation, outcome: CallOutcome) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some((work, since)) = inner.unassign(id, slot, generation) else {
+            return;
+        };
+        if let Some(entry) = inner.entries.get_mut(&id) {
+            entry.state = State::Replied {
+                work,
+                outcome,
+                took: since.elapsed(),
+            };
+            inner.to_route.push_back(id);
+        }
+    }
+
+    /// The runtime was not reachable: the delivery has not been tried and waits, first in line.
+    pub(crate) fn unassigned(&self, id: EntryId, slot: usize, generation: Generation) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some((work, _)) = inner.unassign(id, slot, generation) else {
+            return;
+        };
+        if let Some(entry) = inner.entries.get_mut(&id) {
+            entry.state = State::Ready(work);
+            inner.to_run.push_front(id);
+        }
+    }
+
+    /// The runtime went away without reading the request: as [`unassigned`](Self::unassigned), but a message that this
+    /// happens to again and again may be the cause, and gets `text` as its outcome.
+    pub(crate) fn unread(&self, id: EntryId, slot: usize, generation: Generation, text: String) {
+        let unread = self.lock().entries.get_mut(&id).map_or(0, |entry| {
+            entry.unread += 1;
+            entry.unread
+        });
+        if unread > MAX_UNREAD {
+            self.replied(id, slot, generation, CallOutcome::Broken(text));
+        } else {
+            self.unassigned(id, slot, generation);
+        }
+    }
+
+    /// Runs that have been going on for longer than their own time limit plus `margin` at `now`: the slot's own
+    /// timeout has not worked. They are given the outcome here, and the slots named are to be killed.
+    pub(crate) fn overdue(&self, now: Instant, margin: Duration) -> Vec<usize> {
+        let is_late =
+            |work: &Work, since: &Instant| now.saturating_duration_since(*since) > work.budget + margin;
+        let late: Vec<_> = self
+            .lock()
+            .entries
+            .iter()
+            .filter_map(|(id, entry)| match &entry.state {
+                State::Assigned {
+                    work,
+                    slot,
+                    generation,
+                    since,
+                } if is_late(work, since) => Some((*id, *slot, *generation)),
+                _ => None,
+            })
+            .collect();
+        for (id, slot, generation) in &late {
+            self.replied(*id, *slot, *generation, CallOutcome::SlotStuck);
+        }
+        late.into_iter().map(|(_, slot, _)| slot).collect()
+    }
+
+    /// The publisher's next plan.
+    pub(crate) fn take_for_publisher(&self, generation: Generation) -> Option<(EntryId, Arc<Plan>)> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let id = inner.to_publish.pop_front()?;
+        let entry = inner.entries.get_mut(&id)?;
+        let State::Planned(plan) = &entry.state else {
+            unreachable!("the publish queue holds only planned entries");
+        };
+        let plan = Arc::clone(plan);
+        entry.state = State::Publishing {
+            plan: Arc::clone(&plan),
+            generation,
+        };
+        Some((id, plan))
+    }
+
+    /// Every message of the plan is confirmed: the delivery may be settled, and not before.
+    pub(crate) fn published(&self, id: EntryId, generation: Generation, settlement: Settlement) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(entry) = inner.entries.get_mut(&id) else {
+            return;
+        };
+        if matches!(entry.state, State::Publishing { generation: held, .. } if held == generation) {
+            entry.state = State::Settling(settlement);
+            inner.to_settle.push_back(id);
+        }
+    }
+
+    /// The acker's next settlement.
+    pub(crate) fn take_for_acker(
+        &self,
+        generation: Generation,
+    ) -> Option<(EntryId, SharedReceipt, Settlement)> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let id = inner.to_settle.pop_front()?;
+        let entry = inner.entries.get_mut(&id)?;
+        let State::Settling(settlement) = entry.state else {
+            unreachable!("the settle queue holds only settling entries");
+        };
+        entry.state = State::Acking {
+            settlement,
+            generation,
+        };
+        Some((id, Arc::clone(&entry.delivery.receipt), settlement))
+    }
+
+    /// The broker has taken note of the settlement: the entry is gone and its credit returns.
+    pub(crate) fn settled(&self, id: EntryId, generation: Generation) {
+        let mut inner = self.lock();
+        let held = inner.entries.get(&id).map(|entry| &entry.state);
+        if !matches!(held, Some(State::Acking { generation: held, .. }) if *held == generation) {
+            return;
+        }
+        let entry = inner.entries.remove(&id);
+        let empty = inner.entries.is_empty();
+        drop(inner);
+        drop(entry); // The permit's wake-up happens outside the lock.
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Stops handing out work to slots: what runs goes on, what waits stays.
+    pub(crate) fn start_draining(&self) {
+        self.lock().draining = true;
+    }
+
+    /// Returns every delivery that has not been given to a runtime to the queue, at once. Returns how many.
+    pub(crate) fn return_waiting(&self) -> usize {
+        self.return_where(|state| matches!(state, State::Arrived | State::Ready(_)))
+    }
+
+    /// Returns every delivery to the queue, whatever its state. Returns how many.
+    pub(crate) fn return_all(&self) -> usize {
+        self.return_where(|_| true)
+    }
+
+    fn return_where(&self, gone: impl Fn(&State) -> bool) -> usize {
+        let mut inner = self.lock();
+        let ids: Vec<_> = inner
+            .entries
+            .iter()
+            .filter(|(_, entry)| gone(&entry.state))
+            .map(|(id, _)| *id)
+            .collect();
+        let returned: Vec<_> = ids.iter().filter_map(|id| inner.forget(*id)).collect();
+        let empty = inner.entries.is_empty();
+        drop(inner);
+        if empty {
+            self.emptied.notify_waiters();
+        }
+        returned.len() // Dropping the entries drops their receipts unsettled, which returns the messages.
+    }
+
+    /// Waits until no delivery is unsettled.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.lock().entries.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// How many entries are in each stage.
+    pub(crate) fn count(&self) -> HashMap<Stage, usize> {
+        let inner = self.lock();
+        let mut counts = HashMap::new();
+        for entry in inner.entries.values() {
+            *counts.entry(entry.state.stage()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Whether the given stage has work that nobody has taken.
+    pub(crate) fn waiting(&self, stage: Stage) -> bool {
+        let inner = self.lock();
+        match stage {
+            Stage::Arrived | Stage::Routing => !inner.to_admit.is_empty() || !inner.to_route.is_empty(),
+            Stage::Ready => !inner.to_run.is_empty(),
+            Stage::Publishing => !inner.to_publish.is_empty(),
+            Stage::Settling => !inner.to_settle.is_empty(),
+            Stage::Running => false,
+        }
+    }
+}
+
+impl Inner {
+    fn plan(&mut self, id: EntryId, plan: Plan) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.state = State::Planned(Arc::new(plan));
+            self.to_publish.push_back(id);
+        }
+    }
+
+    /// Takes an entry out of the hand of `slot`, if it is still there under this generation.
+    fn unassign(&mut self, id: EntryId, slot: usize, generation: Generation) -> Option<(Arc<Work>, Instant)> {
+        let entry = self.entries.get_mut(&id)?;
+        match &entry.state {
+            State::Assigned {
+                work,
+                slot: held_by,
+                generation: held,
+                since,
+            } if *held_by == slot && *held == generation => {
+                self.assigned -= 1;
+                if work.suspect {
+                    self.suspect_runs = false;
+                }
+                Some((Arc::clone(work), *since))
+            }
+            _ => None,
+        }
+    }
+
+    /// Removes an entry from the map and from whichever queue names it.
+    fn forget(&mut self, id: EntryId) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        match &entry.state {
+            State::Arrived => self.to_admit.retain(|queued| *queued != id),
+            State::Ready(_) => self.to_run.retain(|queued| *queued != id),
+            State::Replied { .. } => self.to_route.retain(|queued| *queued != id),
+            State::Planned(_) => self.to_publish.retain(|queued| *queued != id),
+            State::Settling(_) => self.to_settle.retain(|queued| *queued != id),
+            State::Assigned { work, .. } => {
+                self.assigned -= 1;
+                if work.suspect {
+                    self.suspect_runs = false;
+                }
+            }
+            State::Admitting { .. }
+            | State::Routing { .. }
+            | State::Publishing { .. }
+            | State::Acking { .. }
+            | State::Moving => {}
+        }
+        Some(entry)
+    }
+}

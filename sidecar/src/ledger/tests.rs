@@ -1,0 +1,254 @@
+//! The ledger against random histories: whatever actors do and whenever they die, no delivery is lost, none is
+//! settled twice, and credits equal entries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use asya_transport::{Delivery, Receipt, SettleError, Settlement};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+
+use super::*;
+use crate::admission::admit;
+use crate::config::{Config, Role};
+use crate::credit::Credits;
+
+/// Counts what happens to deliveries.
+#[derive(Debug, Default)]
+struct Broker {
+    settled: AtomicUsize,
+    returned: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    broker: Arc<Broker>,
+    settled: std::sync::atomic::AtomicBool,
+}
+
+impl Receipt for Ticket {
+    fn settle(&self, _: Settlement) -> BoxFuture<'static, Result<(), SettleError>> {
+        assert!(!self.settled.swap(true, Ordering::SeqCst), "settled twice");
+        self.broker.settled.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled.load(Ordering::SeqCst) {
+            self.broker.returned.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+struct Bench {
+    ledger: Ledger,
+    credits: Arc<Credits>,
+    broker: Arc<Broker>,
+    config: Config,
+}
+
+impl Bench {
+    fn new(credit: usize) -> Self {
+        Self {
+            ledger: Ledger::default(),
+            credits: Credits::new(credit, usize::MAX),
+            broker: Arc::default(),
+            config: Config::new("work", Role::Step),
+        }
+    }
+
+    fn deliver(&self, deliveries: u32) -> bool {
+        let body = Bytes::from_static(br#"{"id":"x","route":{"actors":["work"],"current":0},"payload":1}"#);
+        let Some(permit) = self.credits.take(body.len()) else {
+            return false;
+        };
+        let receipt = Arc::new(Ticket {
+            broker: Arc::clone(&self.broker),
+            settled: false.into(),
+        });
+        self.ledger.insert(
+            Delivery {
+                body,
+                message_id: None,
+                deliveries,
+                receipt,
+            },
+            permit,
+        );
+        true
+    }
+
+    fn admit_next(&self, generation: Generation) {
+        match self.ledger.take_for_router(generation) {
+            Some(RouterJob::Admit { id, body, delivery }) => {
+                let admission = admit(&self.config, &body, &delivery, chrono::Utc::now());
+                self.ledger.admitted(id, generation, admission);
+            }
+            Some(RouterJob::Route { id, .. }) => {
+                self.ledger.routed(id, generation, Plan::retry(Duration::ZERO));
+            }
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn a_suspect_runs_alone() {
+    let bench = Bench::new(10);
+    let (router, slot) = (bench.ledger.next_generation(), bench.ledger.next_generation());
+    for deliveries in [1, 9, 1] {
+        bench.deliver(deliveries);
+        bench.admit_next(router);
+    }
+    let (first, _) = bench.ledger.assign(0, slot).expect("the first is ready");
+    assert!(
+        bench.ledger.assign(1, slot).is_none(),
+        "the suspect waits for the first to end"
+    );
+    bench.ledger.replied(first, 0, slot, CallOutcome::Timeout);
+    let (suspect, work) = bench.ledger.assign(1, slot).expect("now it may run");
+    assert!(work.suspect);
+    assert!(
+        bench.ledger.assign(0, slot).is_none(),
+        "nothing starts beside a suspect"
+    );
+    bench.ledger.replied(suspect, 1, slot, CallOutcome::Timeout);
+    assert!(bench.ledger.assign(0, slot).is_some());
+}
+
+#[test]
+fn a_late_result_of_a_dead_slot_is_dropped() {
+    let bench = Bench::new(1);
+    let (router, old) = (bench.ledger.next_generation(), bench.ledger.next_generation());
+    bench.deliver(1);
+    bench.admit_next(router);
+    let (id, _) = bench.ledger.assign(0, old).expect("ready");
+    let new = bench.ledger.recover(Holder::Slot(0));
+    bench.ledger.replied(id, 0, old, CallOutcome::Timeout);
+    assert!(bench.ledger.assign(0, new).is_some(), "it is still to be run");
+}
+
+#[test]
+fn only_charged_deaths_condemn() {
+    let bench = Bench::new(1);
+    let router = bench.ledger.next_generation();
+    bench.deliver(1);
+    bench.admit_next(router);
+    for _ in 0..10 {
+        let slot = bench.ledger.recover(Holder::Slot(0));
+        assert!(
+            bench.ledger.assign(0, slot).is_some(),
+            "killed slots condemn nothing"
+        );
+    }
+    for _ in 0..MAX_CRASHES {
+        bench.ledger.charge(Holder::Slot(0));
+    }
+    let slot = bench.ledger.recover(Holder::Slot(0));
+    assert!(bench.ledger.assign(0, slot).is_none());
+    let job = bench.ledger.take_for_router(router);
+    assert!(
+        matches!(
+            job,
+            Some(RouterJob::Route {
+                outcome: CallOutcome::SlotCrashed,
+                ..
+            })
+        ),
+        "{job:?}"
+    );
+}
+
+#[test]
+fn an_overdue_call_gets_an_outcome_and_names_its_slot() {
+    let bench = Bench::new(1);
+    let (router, slot) = (bench.ledger.next_generation(), bench.ledger.next_generation());
+    bench.deliver(1);
+    bench.admit_next(router);
+    bench.ledger.assign(3, slot).expect("ready");
+    let later = Instant::now() + bench.config.runtime_timeout + Duration::from_secs(3);
+    assert!(
+        bench
+            .ledger
+            .overdue(Instant::now(), Duration::from_secs(2))
+            .is_empty()
+    );
+    assert_eq!(bench.ledger.overdue(later, Duration::from_secs(2)), [3]);
+    assert!(bench.ledger.waiting(Stage::Routing));
+}
+
+#[tokio::test]
+async fn empty_resolves_when_the_last_entry_is_gone() {
+    let bench = Bench::new(2);
+    bench.ledger.empty().await;
+    bench.deliver(1);
+    assert!(futures::FutureExt::now_or_never(bench.ledger.empty()).is_none());
+    assert_eq!(bench.ledger.return_all(), 1);
+    bench.ledger.empty().await;
+    assert_eq!(bench.credits.taken(), 0);
+}
+
+proptest! {
+    #[test]
+    fn random_histories_lose_nothing(steps in proptest::collection::vec(0_u8..14, 1..400)) {
+        let bench = Bench::new(6);
+        let mut router = bench.ledger.recover(Holder::Router);
+        let mut slots = [bench.ledger.recover(Holder::Slot(0)), bench.ledger.recover(Holder::Slot(1))];
+        let mut publisher = bench.ledger.recover(Holder::Publisher);
+        let mut acker = bench.ledger.recover(Holder::Acker);
+        let mut running = Vec::new();
+        let (mut publishing, mut settling) = (Vec::new(), Vec::new());
+        let mut delivered = 0;
+        for step in steps {
+            match step {
+                0..=2 => delivered += usize::from(bench.deliver(u32::from(step) * 2 + 1)),
+                3 | 4 => bench.admit_next(router),
+                5 | 6 => {
+                    let slot = usize::from(step - 5);
+                    if let Some((id, _)) = bench.ledger.assign(slot, slots[slot]) {
+                        running.push((id, slot, slots[slot]));
+                    }
+                }
+                7 => if let Some((id, slot, generation)) = running.pop() {
+                    bench.ledger.replied(id, slot, generation, CallOutcome::Timeout);
+                },
+                8 => publishing.extend(bench.ledger.take_for_publisher(publisher).map(|(id, _)| (id, publisher))),
+                9 => if let Some((id, generation)) = publishing.pop() {
+                    bench.ledger.published(id, generation, Settlement::Ack);
+                },
+                10 => settling.extend(
+                    bench.ledger.take_for_acker(acker).map(|(id, receipt, how)| (id, receipt, how, acker)),
+                ),
+                11 => if let Some((id, receipt, how, generation)) = settling.pop()
+                    && generation == acker
+                {
+                    futures::executor::block_on(receipt.settle(how)).expect("settles");
+                    bench.ledger.settled(id, generation);
+                },
+                12 => {
+                    let slot = delivered % 2;
+                    slots[slot] = bench.ledger.recover(Holder::Slot(slot));
+                }
+                _ => {
+                    router = bench.ledger.recover(Holder::Router);
+                    publisher = bench.ledger.recover(Holder::Publisher);
+                    acker = bench.ledger.recover(Holder::Acker);
+                }
+            }
+            let held: usize = bench.ledger.count().values().sum();
+            prop_assert_eq!(held, bench.credits.taken(), "credits equal entries");
+            prop_assert_eq!(delivered, held + bench.broker.settled.load(Ordering::SeqCst));
+        }
+        // Whatever is left can still be brought to its end.
+        drop(settling);
+        let held: usize = bench.ledger.count().values().sum();
+        prop_assert_eq!(bench.ledger.return_all(), held);
+        prop_assert_eq!(bench.broker.returned.load(Ordering::SeqCst), held);
+        prop_assert_eq!(bench.credits.taken(), 0);
+        prop_assert!(bench.ledger.count().is_empty());
+    }
+}

@@ -1,0 +1,33 @@
+//! The sidecar of one actor: it moves messages between a queue and a runtime and never loses one.
+//!
+//! What it is: a supervision tree of restartable actors (consumer, router, slots, publisher, acker, probe, reaper)
+//! around a [ledger](ledger) of unsettled deliveries, and pure functions that decide what happens to a message. What
+//! it is not: it knows no broker (that is `asya-transport`), no Kubernetes, no HTTP, and it never looks into a payload.
+//!
+//! Start reading at [`Sidecar::start`], then the state diagram in the ledger, then [`routing`]. The tree is in
+//! [`tree`]; what becomes of a message in which case is in [`admission`], [`routing`] and [`publishing`].
+//!
+//! The promise: a delivery is acknowledged only after every message that it led to is confirmed by the broker. A
+//! crash at any point leads to a redelivery, and the repeated messages carry the same ids.
+
+mod actors;
+mod admission;
+mod condemn;
+mod config;
+mod context;
+mod credit;
+mod errors;
+mod ledger;
+mod plan;
+mod publishing;
+mod report;
+mod routing;
+mod sidecar;
+mod supervision;
+mod tree;
+
+pub use config::{Config, DELIVERY_BACKSTOP, Role};
+pub use context::{Fault, Faults, Part, Point, RuntimeControl};
+pub use ledger::Stage;
+pub use report::{Event, FinalReport, FinalStatus, NoReporter, Progress, ReportError, Reporter};
+pub use sidecar::{Drained, Sidecar, SidecarBuilder, Snapshot, StartError};

@@ -1,0 +1,157 @@
+//! Carrying out a plan: publish, wait for every confirm, report, and only then name the settlement.
+//!
+//! Nothing here gives up on a message. A broker that is away is waited for; a queue that does not exist is tried for
+//! a while beside other work and then becomes an error; when even error-end does not exist, the delivery is held.
+
+use std::time::{Duration, Instant};
+
+use asya_runtime_protocol::Envelope;
+use asya_transport::{Outgoing, PublishError, Settlement};
+use futures::future::join_all;
+
+use crate::context::{Context, backoff};
+use crate::errors::error_message;
+use crate::plan::{Content, Kind, Plan, Planned};
+use crate::report::{Event, Progress};
+
+/// Messages of one plan that are on their way at once: bounds the memory of a large fan-out.
+const WINDOW: usize = 64;
+
+/// First and longest pause between two tries of a publish.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
+
+/// Pause before a message whose final report was refused is delivered again.
+const REPORT_RETRY: Duration = Duration::from_secs(2);
+
+/// Carries out `plan`; returns how to settle the delivery, which is due once this returns and not before.
+pub(crate) async fn carry_out(context: &Context, plan: &Plan) -> Settlement {
+    // All of them first: no part of a fan-out may come to its end while another is still unknown.
+    for message in &plan.messages {
+        announce(context, message);
+    }
+    for window in plan.messages.chunks(WINDOW) {
+        join_all(window.iter().map(|message| send(context, message))).await;
+    }
+    if let Some(report) = &plan.report
+        && let Err(error) = context.reporter.finish(report.clone()).await
+    {
+        tracing::warn!(actor = %context.actor, envelope = %report.id, %error, "the final report was refused");
+        return Settlement::Retry { after: REPORT_RETRY };
+    }
+    plan.settlement
+}
+
+/// Sends one message, in the worst case as an error envelope about itself.
+async fn send(context: &Context, message: &Planned) {
+    if let Err(refused) = publish(context, message).await {
+        let replacement = replacement(context, message, &refused);
+        if let Err(refused) = publish(context, &replacement).await {
+            // `publish` refuses error-end and dead letters never, except for their size.
+            tracing::error!(actor = %context.actor, message_id = %message.message_id, %refused, "holding a message");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A child is made known before anything can happen to it.
+fn announce(context: &Context, message: &Planned) {
+    if let (Some(parent_id), Content::Envelope(child)) = (&message.child_of, &message.content) {
+        context.reporter.progress(Progress {
+            actor: context.actor.clone(),
+            envelope: std::sync::Arc::new(Envelope {
+                payload: None,
+                ..(**child).clone()
+            }),
+            event: Event::Child {
+                id: child.id.clone(),
+                parent_id: parent_id.clone(),
+            },
+        });
+    }
+}
+
+/// A message that cannot be sent where it should go.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Unroutable(PublishError),
+    #[error("{0}")]
+    TooLarge(PublishError),
+}
+
+/// Publishes until confirmed. Refuses what more tries cannot mend.
+async fn publish(context: &Context, message: &Planned) -> Result<(), Refused> {
+    let body = message.content.to_bytes();
+    let started = Instant::now();
+    for tries in 0.. {
+        let outgoing = Outgoing {
+            queue: message.queue.clone(),
+            message_id: message.message_id.clone(),
+            body: body.clone(),
+            delay: Duration::ZERO,
+        };
+        let mut wait = backoff(RETRY.0, RETRY.1, tries);
+        let error = match context.transport.publish(outgoing).await {
+            Ok(()) => return Ok(()),
+            Err(error @ PublishError::TooLarge { .. }) => return Err(Refused::TooLarge(error)),
+            Err(error @ PublishError::Unroutable(_)) => {
+                if matches!(message.kind, Kind::Routing | Kind::HappyEnd) {
+                    let left = context
+                        .config
+                        .unroutable_patience
+                        .saturating_sub(started.elapsed());
+                    if left.is_zero() {
+                        return Err(Refused::Unroutable(error));
+                    }
+                    wait = wait.min(left);
+                }
+                error
+            }
+            Err(error @ PublishError::Unavailable(_)) => error,
+        };
+        if tries == 0 || wait >= RETRY.1 {
+            tracing::warn!(
+                actor = %context.actor, queue = %message.queue, message_id = %message.message_id, %error, ?wait,
+                "publishing failed, trying again"
+            );
+        }
+        tokio::time::sleep(wait).await;
+    }
+    unreachable!("the loop ends by returning only")
+}
+
+/// The error envelope that is sent instead of `message`.
+fn replacement(context: &Context, message: &Planned, refused: &Refused) -> Planned {
+    let config = &context.config;
+    let Content::Envelope(envelope) = &message.content else {
+        return message.clone();
+    };
+    let (error, envelope) = match refused {
+        Refused::Unroutable(_) => {
+            let error = format!("unroutable: no actor takes messages from queue {}", message.queue);
+            (error, (**envelope).clone())
+        }
+        Refused::TooLarge(error) => {
+            // The payload is what makes it too large; its size stays on record.
+            let size = envelope
+                .payload
+                .as_ref()
+                .map_or(0, asya_runtime_protocol::RawJson::len);
+            let text = format!(
+                "Result cannot be sent to queue {}: {error} (payload of {size} bytes)",
+                message.queue
+            );
+            (
+                text,
+                Envelope {
+                    payload: None,
+                    ..(**envelope).clone()
+                },
+            )
+        }
+    };
+    tracing::warn!(actor = %context.actor, envelope = %envelope.id, %error, "sending to error-end instead");
+    let mut replacement = error_message(config, &envelope, &error, None);
+    replacement.message_id.clone_from(&message.message_id);
+    replacement
+}

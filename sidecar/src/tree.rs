@@ -1,0 +1,200 @@
+//! The supervision tree of one sidecar: who supervises whom, in which order, with which budget.
+//!
+//! ```text
+//! root                     rest_for_one   10 restarts / 60 s, then the sidecar ends with the cause
+//!  ├─ runtime              one_for_one    2 × slots + 3 / 30 s
+//!  │    ├─ probe
+//!  │    └─ slot 0..n
+//!  ├─ publisher
+//!  ├─ router
+//!  ├─ lane                 one_for_all    5 / 30 s: consumer and acker share the fate of a broker channel
+//!  │    ├─ acker
+//!  │    └─ consumer
+//!  └─ reaper
+//! ```
+//!
+//! Order is dependency: when the runtime side melts down, everything that feeds it restarts too and nothing is
+//! pulled meanwhile. A single actor that fails under the root costs a restart of those after it, which is cheap:
+//! what they had in hand is in the ledger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::task::JoinHandle;
+
+use crate::actors::acker::Acker;
+use crate::actors::consumer::Consumer;
+use crate::actors::probe::Probe;
+use crate::actors::publisher::Publisher;
+use crate::actors::reaper::Reaper;
+use crate::actors::router::Router;
+use crate::actors::slot::Slot;
+use crate::context::Context;
+use crate::ledger::Holder;
+use crate::supervision::{Child, Exit, Policy, Strategy, Supervisor, SupervisorArguments, SupervisorMessage};
+
+/// Starts the whole tree.
+pub(crate) async fn start(
+    context: &Arc<Context>,
+) -> Result<(ActorRef<SupervisorMessage>, JoinHandle<()>), SpawnErr> {
+    let children = vec![
+        runtime(context),
+        holder(
+            "publisher",
+            context,
+            Holder::Publisher,
+            Publisher,
+            shared(context),
+        ),
+        holder("router", context, Holder::Router, Router, shared(context)),
+        lane(context),
+        leaf("reaper", || Reaper, shared(context)),
+    ];
+    let arguments = supervisor(context, "root", Strategy::RestForOne, budget(10, 60), children);
+    Actor::spawn(None, Supervisor, arguments).await
+}
+
+fn runtime(context: &Arc<Context>) -> Child {
+    let slots = context.config.slots;
+    subtree(
+        context,
+        "runtime",
+        Strategy::OneForOne,
+        budget(2 * slots + 3, 30),
+        move |context| {
+            let mut children = vec![leaf("probe", || Probe, shared(context))];
+            children.extend((0..slots).map(|index| {
+                let arguments = {
+                    let context = Arc::clone(context);
+                    move || (Arc::clone(&context), index)
+                };
+                holder(
+                    format!("slot {index}"),
+                    context,
+                    Holder::Slot(index),
+                    Slot,
+                    arguments,
+                )
+            }));
+            children
+        },
+    )
+}
+
+fn lane(context: &Arc<Context>) -> Child {
+    subtree(context, "lane", Strategy::OneForAll, budget(5, 30), |context| {
+        vec![
+            holder("acker", context, Holder::Acker, Acker, shared(context)),
+            leaf("consumer", || Consumer, shared(context)),
+        ]
+    })
+}
+
+const fn budget(max_restarts: usize, window_seconds: u64) -> Policy {
+    Policy {
+        max_restarts,
+        window: Duration::from_secs(window_seconds),
+        initial_delay: Duration::from_millis(50),
+        max_delay: Duration::from_secs(5),
+    }
+}
+
+fn supervisor(
+    context: &Arc<Context>,
+    name: &'static str,
+    strategy: Strategy,
+    mut policy: Policy,
+    children: Vec<Child>,
+) -> SupervisorArguments {
+    policy.max_restarts *= context.budget_factor;
+    if context.budget_factor > 1 {
+        policy.max_delay = Duration::from_millis(1);
+    }
+    let on_meltdown: Arc<dyn Fn(String) + Send + Sync> = if name == "root" {
+        let context = Arc::clone(context);
+        Arc::new(move |cause| context.fatal.raise(cause))
+    } else {
+        Arc::new(|cause| tracing::error!(%cause, "a part of the sidecar gave up"))
+    };
+    SupervisorArguments {
+        name,
+        strategy,
+        policy,
+        children,
+        restarts: Arc::clone(&context.restarts),
+        on_meltdown,
+    }
+}
+
+/// A supervisor below the root.
+fn subtree(
+    context: &Arc<Context>,
+    name: &'static str,
+    strategy: Strategy,
+    policy: Policy,
+    children: impl Fn(&Arc<Context>) -> Vec<Child> + Send + Sync + 'static,
+) -> Child {
+    let shared = Arc::clone(context);
+    let arguments = move || supervisor(&shared, name, strategy, policy, children(&shared));
+    leaf(name, || Supervisor, arguments)
+}
+
+/// An actor that takes work out of the ledger: a crash of its own is charged to the work that it held.
+fn holder<A>(
+    name: impl Into<String>,
+    context: &Arc<Context>,
+    holder: Holder,
+    actor: A,
+    arguments: impl Fn() -> A::Arguments + Send + Sync + 'static,
+) -> Child
+where
+    A: Actor + Copy,
+{
+    let charged = Arc::clone(context);
+    let on_exit = Arc::new(move |exit: &Exit| {
+        if matches!(exit, Exit::Failed(_)) {
+            charged.ledger.charge(holder);
+        }
+    });
+    Child {
+        on_exit,
+        ..leaf(name, move || actor, arguments)
+    }
+}
+
+fn leaf<A: Actor>(
+    name: impl Into<String>,
+    actor: impl Fn() -> A + Send + Sync + 'static,
+    arguments: impl Fn() -> A::Arguments + Send + Sync + 'static,
+) -> Child {
+    let start = Arc::new(move |parent: ActorCell| {
+        let (actor, arguments) = (actor(), arguments());
+        let started: futures::future::BoxFuture<'static, Result<ActorCell, SpawnErr>> =
+            Box::pin(async move {
+                let (started, _) = Actor::spawn_linked(None, actor, arguments, parent).await?;
+                Ok(started.get_cell())
+            });
+        started
+    });
+    Child {
+        name: name.into(),
+        start,
+        on_exit: Arc::new(|_: &Exit| {}),
+    }
+}
+
+/// Arguments for actors that need nothing but the context.
+fn shared(context: &Arc<Context>) -> impl Fn() -> Arc<Context> + Send + Sync + 'static {
+    let context = Arc::clone(context);
+    move || Arc::clone(&context)
+}
+
+/// Stops the tree in reverse order and waits for it.
+pub(crate) async fn stop(
+    root: &ActorRef<SupervisorMessage>,
+    handle: JoinHandle<()>,
+) -> Result<(), ActorProcessingErr> {
+    root.stop(None);
+    handle.await.map_err(Into::into)
+}
