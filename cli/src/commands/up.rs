@@ -1,0 +1,68 @@
+//! `asya up`: keep a pipeline running.
+
+use std::time::{Duration, Instant};
+
+use asya_transport::Depth;
+
+use crate::arguments::UpOptions;
+use crate::commands::{display, interrupted, prepare};
+use crate::exit::Exit;
+use crate::local::Engine;
+use crate::view::{Screen, Tracker, summary};
+
+/// Pause between two looks whether the queues are empty.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Runs until told to stop, or until every queue is empty with `--drain`.
+pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
+    let (state, project) = prepare(&options.place, &options.local.python).await?;
+    let names: Vec<_> = project
+        .actors
+        .iter()
+        .map(|(actor, _)| actor.name.as_str())
+        .collect();
+    let screen = Screen::new(names.iter().copied());
+    for notice in &project.notices {
+        screen.say(&format!("note: {notice}"));
+    }
+    let started = Instant::now();
+    let (engine, mut finals) = Engine::start(&project, &state, Tracker::of_everything(), &screen).await?;
+    // Results are stored; nobody asked to see them here.
+    tokio::spawn(async move { while finals.recv().await.is_some() {} });
+    let dir = options.place.dir.display();
+    screen.say(&format!(
+        "running {} actors of {dir}; give them work with: asya send {dir} …",
+        names.len()
+    ));
+
+    let ended = tokio::select! {
+        empty = empty(&engine), if options.drain => empty.map(|()| Exit::Success),
+        signal = interrupted() => signal.map(|()| Exit::Interrupted).map_err(Into::into),
+        reason = engine.failed() => Err(anyhow::anyhow!(reason)),
+        error = display(&engine, &screen) => Err(error),
+    };
+    screen.clear();
+    let report = engine.figures(|tracker| summary(tracker, &names, started.elapsed(), engine.results()));
+    let returned = engine.drain(options.local.grace).await;
+    screen.say(report.trim_end());
+    if returned > 0 {
+        screen.say(&format!(
+            "{returned} messages were not finished in time and stay queued"
+        ));
+    }
+    match ended {
+        // Ending is what a person who presses Ctrl-C here asks for: nothing has gone wrong.
+        Ok(_) => Ok(Exit::Success),
+        Err(error) => Err(error),
+    }
+}
+
+/// Resolves when no queue holds a message in any state.
+async fn empty(engine: &Engine) -> anyhow::Result<()> {
+    loop {
+        if engine.depths().await?.values().map(Depth::total).sum::<u64>() == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(DRAIN_INTERVAL).await;
+    }
+}

@@ -1,0 +1,291 @@
+//! Everything of a local pipeline that runs: runtimes, sidecars, end actors.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use asya_crew::{End, EndHandler, serve_end_actor};
+use asya_objects::{Durability, Results};
+use asya_runtime_protocol::ServerOptions;
+use asya_sidecar::{FinalReport, Progress, ReportError, Reporter, Role, Sidecar};
+use asya_transport::local::LocalTransport;
+use asya_transport::{Depth, Transport};
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all, select_all};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::preflight::Project;
+use super::runtime::{Printed, Runtime};
+use super::state::{Lock, State};
+use super::{ERROR_END, HAPPY_END, Input, settings};
+use crate::view::{Screen, Tracker};
+
+/// Results that an end actor stores at the same time.
+const END_CONCURRENCY: usize = 4;
+
+/// Final envelopes that may wait for standard output; more are waited for by the end actors.
+const FINALS: usize = 64;
+
+/// A running pipeline. Dropping it ends every process that it started.
+pub(crate) struct Engine {
+    transport: Arc<LocalTransport>,
+    steps: Vec<Step>,
+    ends: Vec<EndActor>,
+    watch: Arc<Watch>,
+    results: PathBuf,
+    // Held until everything that uses the sockets has ended.
+    sockets: tempfile::TempDir,
+    _lock: Lock,
+}
+
+struct Step {
+    sidecar: Sidecar,
+    runtime: Arc<Runtime>,
+}
+
+struct EndActor {
+    sidecar: Sidecar,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+/// Where reports of all sidecars come together.
+struct Watch {
+    tracker: Mutex<Tracker>,
+    changed: Notify,
+    finals: mpsc::Sender<Bytes>,
+}
+
+impl Watch {
+    fn tracker(&self) -> MutexGuard<'_, Tracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reporter for Watch {
+    fn progress(&self, progress: Progress) {
+        self.tracker()
+            .progress(&progress.actor, &progress.envelope.id, &progress.event);
+    }
+
+    fn finish(&self, report: FinalReport) -> BoxFuture<'static, Result<(), ReportError>> {
+        let is_news = self.tracker().finish(&report);
+        self.changed.notify_one();
+        let finals = self.finals.clone();
+        Box::pin(async move {
+            if is_news {
+                // Nobody reads standard output any more: the result is stored, which is what counts.
+                let _shown = finals.send(report.message).await;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Engine {
+    /// Starts all actors of `project`. Final envelopes of the run come out of the receiver, as they are stored.
+    pub(crate) async fn start(
+        project: &Project,
+        state: &State,
+        tracker: Tracker,
+        screen: &Arc<Screen>,
+    ) -> anyhow::Result<(Self, mpsc::Receiver<Bytes>)> {
+        let lock = state.lock()?;
+        let names = || project.actors.iter().map(|(actor, _)| actor.name.as_str());
+        let transport = state.open_queue(names()).await?;
+        let sockets = state.sockets()?;
+        let results_dir = state.results();
+        let results = Results::open_directory(&results_dir, Durability::Process)
+            .context("failed to open the directory for results")?;
+        let (finals, receiver) = mpsc::channel(FINALS);
+        let watch = Arc::new(Watch {
+            tracker: Mutex::new(tracker),
+            changed: Notify::new(),
+            finals,
+        });
+        let mut engine = Self {
+            transport,
+            steps: Vec::new(),
+            ends: Vec::new(),
+            watch,
+            results: results_dir,
+            sockets,
+            _lock: lock,
+        };
+        let results = Arc::new(results);
+        for (end, name) in [(End::Happy, HAPPY_END), (End::Error, ERROR_END)] {
+            engine.start_end(end, name, Arc::clone(&results)).await?;
+        }
+        engine.start_steps(project, state, screen).await?;
+        Ok((engine, receiver))
+    }
+
+    async fn start_steps(
+        &mut self,
+        project: &Project,
+        state: &State,
+        screen: &Arc<Screen>,
+    ) -> anyhow::Result<()> {
+        let screen = Arc::clone(screen);
+        let printed: Printed = Arc::new(move |actor, line| screen.say(&format!("[{actor}] {line}")));
+        for (index, (actor, runtime)) in project.actors.iter().enumerate() {
+            // Numbers, not names: the path of a socket has 107 bytes at most.
+            let socket_dir = self.sockets.path().join(index.to_string());
+            let log = state.log(&actor.name);
+            let runtime = Arc::new(Runtime::start(
+                runtime.clone(),
+                socket_dir.clone(),
+                log,
+                Arc::clone(&printed),
+            ));
+            let sidecar = Sidecar::builder(settings::sidecar(actor, socket_dir), self.transport())
+                .reporter(self.reporter())
+                .runtime_control(Arc::clone(&runtime) as _)
+                .start()
+                .await?;
+            self.steps.push(Step { sidecar, runtime });
+        }
+        Ok(())
+    }
+
+    async fn start_end(&mut self, end: End, name: &str, results: Arc<Results>) -> anyhow::Result<()> {
+        let socket_dir = self.sockets.path().join(name);
+        let role = if end == End::Happy {
+            Role::HappyEnd
+        } else {
+            Role::ErrorEnd
+        };
+        let mut config = settings::base(name, role, socket_dir.clone());
+        config.max_message_size = self
+            .transport
+            .max_message_size()
+            .unwrap_or(config.max_message_size);
+        config.slots = END_CONCURRENCY;
+        let options = ServerOptions {
+            max_frame: config.max_message_size,
+            concurrency: NonZeroUsize::new(END_CONCURRENCY).unwrap_or(NonZeroUsize::MIN),
+            ..ServerOptions::new(socket_dir)
+        };
+        let watch = Arc::clone(&self.watch);
+        let observer = move |ended: &asya_crew::Ended<'_>| {
+            if let Some(stored) = ended.stored {
+                let place = stored
+                    .path
+                    .as_ref()
+                    .map_or_else(|| stored.url.clone(), |path| path.display().to_string());
+                watch.tracker().stored(&ended.request.envelope.id, place);
+            }
+        };
+        let handler = EndHandler::new(end, Some(results), Some(Arc::new(observer)));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let server = tokio::spawn(async move {
+            if let Err(error) = serve_end_actor(options, handler, stopped).await {
+                // Its sidecar finds the socket gone and waits; nothing is lost.
+                tracing::error!(%error, "an end actor stopped serving");
+            }
+        });
+        let sidecar = Sidecar::builder(config, self.transport())
+            .reporter(self.reporter())
+            .start()
+            .await?;
+        self.ends.push(EndActor {
+            sidecar,
+            stop,
+            server,
+        });
+        Ok(())
+    }
+
+    fn transport(&self) -> Arc<dyn Transport> {
+        Arc::<LocalTransport>::clone(&self.transport)
+    }
+
+    fn reporter(&self) -> Arc<dyn Reporter> {
+        Arc::<Watch>::clone(&self.watch)
+    }
+
+    /// Queues inputs and counts them as part of this run.
+    pub(crate) async fn submit(&self, inputs: Vec<Input>) -> anyhow::Result<()> {
+        for input in &inputs {
+            self.watch.tracker().sent(&input.id);
+        }
+        let published = join_all(
+            inputs
+                .into_iter()
+                .map(|input| self.transport.publish(input.message)),
+        )
+        .await;
+        published
+            .into_iter()
+            .collect::<Result<(), _>>()
+            .context("failed to queue the input")
+    }
+
+    /// Resolves when something may have come to its end.
+    pub(crate) async fn changed(&self) {
+        self.watch.changed.notified().await;
+    }
+
+    /// Looks at the figures of this run.
+    pub(crate) fn figures<T>(&self, look: impl FnOnce(&Tracker) -> T) -> T {
+        look(&self.watch.tracker())
+    }
+
+    /// Messages by actor, dead letters not among them.
+    pub(crate) async fn depths(&self) -> anyhow::Result<BTreeMap<String, Depth>> {
+        let depths = self.transport.depths().await?;
+        let live = depths
+            .into_iter()
+            .filter(|(queue, _)| !queue.as_str().ends_with("-dlq"));
+        Ok(live
+            .map(|(queue, depth)| (queue.actor().to_owned(), depth))
+            .collect())
+    }
+
+    /// Resolves with the reason when a part cannot go on.
+    pub(crate) async fn failed(&self) -> String {
+        let sidecars = self
+            .steps
+            .iter()
+            .map(|step| &step.sidecar)
+            .chain(self.ends.iter().map(|end| &end.sidecar));
+        let sidecars = sidecars.map(|sidecar| -> BoxFuture<'_, String> { Box::pin(sidecar.failed()) });
+        let runtimes = self
+            .steps
+            .iter()
+            .map(|step| -> BoxFuture<'_, String> { Box::pin(step.runtime.failed()) });
+        select_all(runtimes.chain(sidecars)).await.0
+    }
+
+    /// Stops pulling, lets running calls end, at most for `grace`, and ends every process. Returns how many messages
+    /// went back to their queues unfinished.
+    pub(crate) async fn drain(self, grace: Duration) -> usize {
+        let Self { steps, ends, .. } = self;
+        let steps = steps.into_iter().map(|step| async move {
+            let drained = step.sidecar.drain(grace).await;
+            step.runtime.stop().await;
+            drained.returned
+        });
+        let returned: usize = join_all(steps).await.into_iter().sum();
+        let ends = ends.into_iter().map(|end| async move {
+            let drained = end.sidecar.drain(grace).await;
+            end.stop.cancel();
+            if let Err(error) = end.server.await {
+                tracing::error!(%error, "an end actor did not end cleanly");
+            }
+            drained.returned
+        });
+        returned + join_all(ends).await.into_iter().sum::<usize>()
+    }
+
+    /// Where results are stored.
+    pub(crate) fn results(&self) -> &Path {
+        &self.results
+    }
+}

@@ -1,0 +1,61 @@
+//! `asya`: what a person types to run pipelines.
+//!
+//! What it is: the command line over the crates of this workspace; `asya run` and `asya up` start a whole pipeline in
+//! one process: embedded queue, sidecar trees, end actors, and the handlers' runtimes as child processes. What it is
+//! not: it decides nothing about messages; that is the sidecar's business.
+//!
+//! Start reading at [`commands`], then [`local`] (everything that runs) and [`view`] (everything that is shown).
+
+mod arguments;
+mod commands;
+mod exit;
+mod guard;
+mod local;
+mod logging;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+use exit::{Exit, UsageError};
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|first| first == guard::ARGUMENT) {
+        return guard::run(&words.collect::<Vec<_>>());
+    }
+    let arguments = Arguments::parse();
+    logging::start(&arguments);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("failed to start the async runtime")),
+    };
+    let ended = runtime.block_on(async {
+        match arguments.command {
+            Command::Run(options) => commands::run::run(options).await,
+            Command::Up(options) => commands::up::run(options).await,
+            Command::Send(options) => commands::send::run(options).await,
+        }
+    });
+    // Blocking reads of pipes must not hold the process back.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => fail(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command line program")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let usage = error
+        .chain()
+        .any(|cause| cause.is::<UsageError>() || cause.is::<asya_manifest::Problems>());
+    eprintln!("{} {error:#}", console::style("error:").for_stderr().red().bold());
+    if usage {
+        Exit::Usage.into()
+    } else {
+        Exit::CannotGoOn.into()
+    }
+}
