@@ -41,7 +41,13 @@ pub(crate) enum Admission {
     /// Give it to the runtime.
     Run(Arc<Work>),
     /// Do this instead.
-    Refuse(Plan),
+    Refuse(Box<Plan>),
+}
+
+impl Admission {
+    pub(crate) fn refuse(plan: Plan) -> Self {
+        Self::Refuse(Box::new(plan))
+    }
 }
 
 /// Decides about one arrival at time `now`.
@@ -57,7 +63,7 @@ pub(crate) fn admit(
             body.len(),
             config.max_message_size
         );
-        return Admission::Refuse(fail_unreadable(
+        return Admission::refuse(fail_unreadable(
             config,
             body,
             delivery,
@@ -72,11 +78,11 @@ pub(crate) fn admit(
                 ParseError::MissingId(_) => Reason::Validation,
             };
             let failure = Failure::new(reason, error.to_string());
-            return Admission::Refuse(fail_unreadable(config, body, delivery, failure));
+            return Admission::refuse(fail_unreadable(config, body, delivery, failure));
         }
     };
     match refusal(config, &parsed.envelope, delivery, now) {
-        Some(failure) => Admission::Refuse(fail(config, &parsed.envelope, body, delivery, failure)),
+        Some(failure) => Admission::refuse(fail(config, &parsed.envelope, body, delivery, failure)),
         None => Admission::Run(Arc::new(work(config, parsed, delivery, now))),
     }
 }

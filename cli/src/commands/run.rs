@@ -6,7 +6,7 @@ use crate::arguments::RunOptions;
 use crate::commands::{display, interrupted, prepare, print_results};
 use crate::exit::Exit;
 use crate::local::{Engine, resolve};
-use crate::view::{Screen, Tracker, summary};
+use crate::view::{Screen, Tracker, say, summary};
 
 /// How the waiting ended.
 enum End {
@@ -27,10 +27,10 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
         .collect();
     let screen = Screen::new(names.iter().copied());
     for notice in &project.notices {
-        screen.say(&format!("note: {notice}"));
+        say(&format!("note: {notice}"));
     }
     let started = Instant::now();
-    let (engine, finals) = Engine::start(&project, &state, Tracker::default(), &screen).await?;
+    let (engine, finals) = Engine::start(&project, &state, Tracker::default()).await?;
     let printer = print_results(finals);
     let left_over: u64 = engine
         .depths()
@@ -39,7 +39,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
         .map(asya_transport::Depth::total)
         .sum();
     if left_over > 0 {
-        screen.say(&format!(
+        say(&format!(
             "note: {left_over} messages of an earlier run are still queued and run too"
         ));
     }
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     if printer.join().is_err() {
         anyhow::bail!("printing the results failed");
     }
-    screen.say(report.trim_end());
+    say(report.trim_end());
 
     let place = state.directory().display();
     let unfinished =
@@ -69,15 +69,15 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
         End::Over if failed > 0 => Ok(Exit::EnvelopesFailed),
         End::Over => Ok(Exit::Success),
         End::TimedOut => {
-            screen.say(&format!("timed out: {unfinished}"));
+            say(&format!("timed out: {unfinished}"));
             Ok(Exit::TimedOut)
         }
         End::Interrupted => {
-            screen.say(&format!("interrupted: {unfinished}"));
+            say(&format!("interrupted: {unfinished}"));
             Ok(Exit::Interrupted)
         }
         End::Failed(error) => {
-            screen.say(&unfinished);
+            say(&unfinished);
             Err(error)
         }
     }

@@ -8,7 +8,7 @@ use crate::arguments::UpOptions;
 use crate::commands::{display, interrupted, prepare};
 use crate::exit::Exit;
 use crate::local::Engine;
-use crate::view::{Screen, Tracker, summary};
+use crate::view::{Screen, Tracker, say, summary};
 
 /// Pause between two looks whether the queues are empty.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -23,14 +23,14 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
         .collect();
     let screen = Screen::new(names.iter().copied());
     for notice in &project.notices {
-        screen.say(&format!("note: {notice}"));
+        say(&format!("note: {notice}"));
     }
     let started = Instant::now();
-    let (engine, mut finals) = Engine::start(&project, &state, Tracker::of_everything(), &screen).await?;
+    let (engine, mut finals) = Engine::start(&project, &state, Tracker::of_everything()).await?;
     // Results are stored; nobody asked to see them here.
     tokio::spawn(async move { while finals.recv().await.is_some() {} });
     let dir = options.place.dir.display();
-    screen.say(&format!(
+    say(&format!(
         "running {} actors of {dir}; give them work with: asya send {dir} …",
         names.len()
     ));
@@ -44,9 +44,9 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
     screen.clear();
     let report = engine.figures(|tracker| summary(tracker, &names, started.elapsed(), engine.results()));
     let returned = engine.drain(options.local.grace).await;
-    screen.say(report.trim_end());
+    say(report.trim_end());
     if returned > 0 {
-        screen.say(&format!(
+        say(&format!(
             "{returned} messages were not finished in time and stay queued"
         ));
     }

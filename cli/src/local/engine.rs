@@ -23,7 +23,7 @@ use super::preflight::Project;
 use super::runtime::{Printed, Runtime};
 use super::state::{Lock, State};
 use super::{ERROR_END, HAPPY_END, Input, settings};
-use crate::view::{Screen, Tracker};
+use crate::view::{Tracker, say};
 
 /// Results that an end actor stores at the same time.
 const END_CONCURRENCY: usize = 4;
@@ -93,7 +93,6 @@ impl Engine {
         project: &Project,
         state: &State,
         tracker: Tracker,
-        screen: &Arc<Screen>,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Bytes>)> {
         let lock = state.lock()?;
         let names = || project.actors.iter().map(|(actor, _)| actor.name.as_str());
@@ -121,18 +120,12 @@ impl Engine {
         for (end, name) in [(End::Happy, HAPPY_END), (End::Error, ERROR_END)] {
             engine.start_end(end, name, Arc::clone(&results)).await?;
         }
-        engine.start_steps(project, state, screen).await?;
+        engine.start_steps(project, state).await?;
         Ok((engine, receiver))
     }
 
-    async fn start_steps(
-        &mut self,
-        project: &Project,
-        state: &State,
-        screen: &Arc<Screen>,
-    ) -> anyhow::Result<()> {
-        let screen = Arc::clone(screen);
-        let printed: Printed = Arc::new(move |actor, line| screen.say(&format!("[{actor}] {line}")));
+    async fn start_steps(&mut self, project: &Project, state: &State) -> anyhow::Result<()> {
+        let printed: Printed = Arc::new(move |actor, line| say(&format!("[{actor}] {line}")));
         for (index, (actor, runtime)) in project.actors.iter().enumerate() {
             // Numbers, not names: the path of a socket has 107 bytes at most.
             let socket_dir = self.sockets.path().join(index.to_string());

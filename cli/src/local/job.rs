@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -198,7 +199,9 @@ fn read(argument: &str) -> anyhow::Result<Vec<RawJson>> {
     } else {
         (argument.as_bytes().to_vec(), String::from("--input"))
     };
-    let is_lines = argument.starts_with('@') && argument.ends_with(".jsonl");
+    let is_lines = argument
+        .strip_prefix('@')
+        .is_some_and(|path| Path::new(path).extension() == Some("jsonl".as_ref()));
     let parse = |text: Bytes, place: &str| {
         RawJson::parse(text).map_err(|error| UsageError(format!("{place} is not JSON: {error}")))
     };

@@ -16,7 +16,7 @@ const CHECKS: usize = 4;
 
 /// Longest time for the import of a handler; a model that takes longer to import is not a mistake, so passing it only
 /// skips the check.
-const IMPORT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+const IMPORT_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A directory of actors, checked, with what each needs to start.
 #[derive(Debug)]

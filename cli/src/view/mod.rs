@@ -6,6 +6,6 @@ mod screen;
 mod summary;
 mod tracker;
 
-pub(crate) use screen::{Screen, SharedScreen};
+pub(crate) use screen::{Screen, SharedScreen, say};
 pub(crate) use summary::summary;
 pub(crate) use tracker::Tracker;

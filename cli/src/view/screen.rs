@@ -43,6 +43,12 @@ impl std::io::Write for SharedScreen {
     }
 }
 
+/// Says one line above the live ones, if there are any.
+pub(crate) fn say(line: &str) {
+    // Nothing can be done about a standard error that takes no text.
+    let _written = writeln!(SharedScreen, "{line}");
+}
+
 /// The live display of one run.
 pub(crate) struct Screen {
     lines: Option<Lines>,
@@ -72,12 +78,6 @@ impl Screen {
         })
     }
 
-    /// Says one line above the live ones.
-    pub(crate) fn say(&self, line: &str) {
-        // Nothing can be done about a standard error that takes no text.
-        let _written = writeln!(SharedScreen, "{line}");
-    }
-
     /// Shows the present figures.
     pub(crate) fn show(&self, tracker: &Tracker, depths: &BTreeMap<String, Depth>) {
         let none = ActorFigures::default();
@@ -95,7 +95,7 @@ impl Screen {
         let now = plain_line(tracker, depths);
         plain.last = Instant::now();
         if now != plain.said {
-            self.say(&now);
+            say(&now);
             plain.said = now;
         }
     }

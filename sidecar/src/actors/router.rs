@@ -87,9 +87,9 @@ impl State {
                     let runs = matches!(admission, Admission::Run(_));
                     context.ledger.admitted(id, self.generation, admission);
                     if runs {
-                        context.doors.wake_slots()
+                        context.doors.wake_slots();
                     } else {
-                        context.doors.publisher.wake()
+                        context.doors.publisher.wake();
                     }
                 }
                 Some(RouterJob::Route {
@@ -119,7 +119,7 @@ impl State {
     fn admit(&self, body: &bytes::Bytes, delivery: &DeliveryFacts) -> Admission {
         let context = &self.context;
         if delivery.crashes >= MAX_CRASHES {
-            return Admission::Refuse(condemn::plan(&context.config, body, delivery));
+            return Admission::refuse(condemn::plan(&context.config, body, delivery));
         }
         let admission = admission::admit(&context.config, body, delivery, chrono::Utc::now());
         if let Admission::Run(work) = &admission

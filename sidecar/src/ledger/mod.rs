@@ -131,7 +131,7 @@ impl Ledger {
                 entry.state = State::Ready(work);
                 inner.to_run.push_back(id);
             }
-            Admission::Refuse(plan) => inner.plan(id, plan),
+            Admission::Refuse(plan) => inner.plan(id, *plan),
         }
     }
 
