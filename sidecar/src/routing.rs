@@ -284,3 +284,6 @@ fn one_line(code: &str, details: Option<&ErrorDetails>) -> String {
         None => code.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

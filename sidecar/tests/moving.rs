@@ -306,3 +306,31 @@ async fn draining_lets_the_running_call_end_and_returns_the_rest() {
     go.add_permits(10);
     runtime.stop().await;
 }
+
+#[tokio::test]
+async fn a_payload_is_the_same_byte_for_byte_after_ten_native_hops() {
+    const PAYLOAD: &str =
+        r#"{"z":[1e400,-0.0,1.50,12345678901234567890123],"a":{"\u00e9":"\ud800 é 😀"},"z2" : [ ]}"#;
+    let house = House::new();
+    let names: Vec<_> = (0..10).map(|hop| format!("hop-{hop}")).collect();
+    let actors: Vec<_> = names.iter().map(String::as_str).collect();
+    house.declare(&actors).await;
+    let mut parts = Vec::new();
+    for actor in &actors {
+        let config = house.config(actor, Role::Step);
+        let runtime = Runtime::start(&config.socket_dir, echo);
+        parts.push((start(&house, config).await, runtime));
+    }
+    house.publish("hop-0", envelope("x", &actors, PAYLOAD)).await;
+    let out = house.take("happy-end", 1).await;
+    assert!(
+        out[0].text().contains(&format!(r#""payload":{PAYLOAD}"#)),
+        "{}",
+        out[0].text()
+    );
+    assert_eq!(out[0].id, "x/10/1/0");
+    for (sidecar, runtime) in parts {
+        sidecar.drain(PATIENCE).await;
+        runtime.stop().await;
+    }
+}
