@@ -131,7 +131,7 @@ impl Lines {
 }
 
 fn live_line(figures: &ActorFigures, depth: Option<&Depth>) -> String {
-    let waiting = depth.map_or(0, |depth| depth.total().saturating_sub(figures.running as u64));
+    let waiting = depth.map_or(0, |depth| depth.total().saturating_sub(figures.running() as u64));
     let number = |count: u64| match count {
         0 => style(format!("{count:>6}")).for_stderr().dim(),
         _ => style(format!("{count:>6}")).for_stderr().bold(),
@@ -145,14 +145,14 @@ fn live_line(figures: &ActorFigures, depth: Option<&Depth>) -> String {
     format!(
         "{} queued {} running {} done {failed} failed",
         number(waiting),
-        number(figures.running as u64),
+        number(figures.running() as u64),
         style(format!("{:>6}", figures.done)).for_stderr().green(),
     )
 }
 
 fn plain_line(tracker: &Tracker, depths: &BTreeMap<String, Depth>) -> String {
     let queued: u64 = depths.values().map(Depth::total).sum();
-    let running: usize = tracker.actors().values().map(|figures| figures.running).sum();
+    let running: usize = tracker.actors().values().map(ActorFigures::running).sum();
     let finished = tracker.finished().len();
     format!(
         "{finished} finished ({} failed), {} open, {queued} messages queued, {running} running",

@@ -1,6 +1,6 @@
 //! The figures of a run: which envelopes are still open, what each actor has done and how long it took. No I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use asya_runtime_protocol::RawJson;
@@ -9,14 +9,21 @@ use asya_sidecar::{Event, FinalReport, FinalStatus};
 /// What one actor has done since the start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ActorFigures {
-    /// Handler calls under way.
-    pub(crate) running: usize,
+    /// Envelopes in the handler. A set, since a call may be begun again after its slot was restarted.
+    running: HashSet<String>,
     /// Calls that ended well.
     pub(crate) done: usize,
     /// Envelopes that failed here.
     pub(crate) failed: usize,
     /// How long the calls took, those that failed included.
     pub(crate) times: Vec<Duration>,
+}
+
+impl ActorFigures {
+    /// Handler calls under way.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
 }
 
 /// An envelope that has come to its end.
@@ -71,15 +78,16 @@ impl Tracker {
         let figures = self.actors.entry(actor.to_owned()).or_default();
         match event {
             Event::Received { .. } => {}
-            Event::Processing => figures.running += 1,
+            Event::Processing => {
+                figures.running.insert(id.to_owned());
+            }
             Event::Completed { took, .. } => {
-                figures.running = figures.running.saturating_sub(1);
+                figures.running.remove(id);
                 figures.done += 1;
                 figures.times.push(*took);
             }
             Event::Failed { took, .. } => {
-                if !took.is_zero() {
-                    figures.running = figures.running.saturating_sub(1);
+                if figures.running.remove(id) {
                     figures.times.push(*took);
                 }
                 figures.failed += 1;
@@ -231,12 +239,12 @@ mod tests {
     fn figures_follow_the_events() {
         let mut tracker = Tracker::default();
         let took = Duration::from_millis(3);
-        for _ in 0..2 {
-            tracker.progress("a", "x", &Event::Processing);
+        for id in ["x", "x", "y"] {
+            tracker.progress("a", id, &Event::Processing);
         }
         tracker.progress("a", "x", &Event::Completed { took, outputs: 1 });
         let figures = &tracker.actors()["a"];
-        assert_eq!((figures.running, figures.done, figures.failed), (1, 1, 0));
+        assert_eq!((figures.running(), figures.done, figures.failed), (1, 1, 0));
         tracker.progress(
             "a",
             "y",
@@ -247,7 +255,7 @@ mod tests {
         );
         let figures = &tracker.actors()["a"];
         assert_eq!(
-            (figures.running, figures.done, figures.failed, figures.times.len()),
+            (figures.running(), figures.done, figures.failed, figures.times.len()),
             (0, 1, 1, 2)
         );
     }
