@@ -48,11 +48,11 @@ async fn main() -> Result<()> {
             };
             let transport = LocalTransport::open(directory.path(), &options)?;
             let publish = publish(&transport, in_flight, count, &body).await?;
+            let before = processor_time()?;
             let hop = hops(&transport, in_flight, count).await?;
-            println!(
-                "  {:<22} {in_flight:>11} {publish:>11.0} {hop:>11.0}",
-                format!("{durability:?}")
-            );
+            let used = processor_time()?.saturating_sub(before) / count;
+            let durability = format!("{durability:?}");
+            println!("  {durability:<22} {in_flight:>11} {publish:>11.0} {hop:>11.0} {used:>19.1?}");
         }
     }
 
@@ -62,10 +62,10 @@ async fn main() -> Result<()> {
     );
     let directory = tempfile::tempdir_in(&parent)?;
     let transport = LocalTransport::open(directory.path(), &LocalOptions::default())?;
-    println!(
-        "  {:>11.0} messages/s",
-        through(&transport, 100, 200_000, &body).await?
-    );
+    let before = processor_time()?;
+    let rate = through(&transport, 100, 200_000, &body).await?;
+    let used = processor_time()?.saturating_sub(before) / 200_000;
+    println!("  {rate:.0} messages/s, {used:.1?} of processor time each");
 
     wake_up(&parent).await?;
     large(&parent).await?;

@@ -1,13 +1,13 @@
 //! The test suite that every transport passes, against its real broker.
 //!
-//! What it is: one function per promise of [`Transport`](crate::Transport) and
-//! [`Administration`](crate::Administration), grouped as [`delivering`], [`settling`], [`waiting`] and [`queues`]. What
+//! What it is: one function per promise of [`Transport`] and
+//! [`Administration`], grouped as [`delivering`], [`settling`], [`waiting`] and [`queues`]. What
 //! it is not: a test of how a broker fails; those belong to the transport's own tests.
 //!
 //! A transport implements [`Harness`] and calls [`conformance_tests!`](crate::conformance_tests) in an integration
 //! test, which makes one test of each case:
 //!
-//! ```ignore
+//! ```text
 //! asya_transport::conformance_tests!(MyHarness::connect().await);
 //! ```
 //!

@@ -16,8 +16,9 @@
 //! within about 25 ms.
 //!
 //! Messages of one queue are handed out in the order of publication. One that comes back (retry, lost consumer)
-//! takes its old place; one that is due after a delay likewise. A single `receive` hands out at most about 16 MiB (or
-//! one message), whatever the credit.
+//! takes its old place, ahead of what was published after it; one that is due after a delay likewise. So a caller that
+//! gives messages back at once, over and over, sees the same ones again first: retry with a delay. A single `receive`
+//! hands out at most about 16 MiB (or one message), whatever the credit.
 //!
 //! # Why leases end with their owner and not with time
 //!
@@ -35,7 +36,8 @@
 //! 84–92 k. The other two are faster, but only one process may open their files, while here a gateway, a runner and
 //! a curious developer share one; the file can be inspected and mended with a tool that everybody has; and SQLite is
 //! linked once for this queue and the gateway's tables. `cargo run --release -p asya-transport --example store_bench`
-//! repeats the SQLite part, and measures this transport as a whole.
+//! repeats the SQLite part, and measures this transport as a whole: with 100 messages in flight 11–25 k hops, or
+//! 23–39 k times publish, claim and ack, per second, in two runs on two cores that were busy with other work as well.
 //!
 //! # Looking inside
 //!

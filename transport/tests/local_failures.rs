@@ -121,8 +121,8 @@ async fn a_full_disk_is_survived_and_loses_nothing() {
     let held = receive(&transport, 1).await;
     let filler = disk.directory.path().join("filler");
     let mut filling = fs::File::create(&filler).unwrap();
-    let filled = std::io::copy(&mut std::io::repeat(0), &mut filling);
-    assert!(filled.is_err(), "the disk does not fill up");
+    let written = std::io::copy(&mut std::io::repeat(0), &mut filling);
+    assert!(written.is_err(), "the disk does not fill up");
 
     let refused = transport.publish(large()).await.unwrap_err();
     assert!(is_full(&refused), "{refused:?}");

@@ -102,7 +102,7 @@ pub async fn order_is_kept_for_one_consumer(harness: &dyn Harness) {
     bench.done().await;
 }
 
-/// However much is there, one receive gives at most its credit; [`receive`] asserts it.
+/// However much is there, one receive gives at most its credit.
 pub async fn credit_is_the_limit_of_one_receive(harness: &dyn Harness) {
     let bench = Bench::new(harness).await;
     for number in 0..20 {
