@@ -10,9 +10,10 @@ use std::time::Duration;
 use asya_runtime_protocol::RuntimeClient;
 use asya_transport::{QueueName, Transport};
 use futures::future::BoxFuture;
-use ractor::{ActorRef, Message};
+use ractor::ActorRef;
 use tokio::sync::{Notify, watch};
 
+use crate::actors::Message;
 use crate::config::Config;
 use crate::credit::Credits;
 use crate::ledger::Ledger;
@@ -76,16 +77,16 @@ impl Context {
     }
 }
 
-/// One doorbell per role.
+/// One doorbell per actor.
 #[derive(Default)]
 pub(crate) struct Doors {
-    pub(crate) probe: Doorbell<crate::actors::probe::Message>,
-    pub(crate) router: Doorbell<crate::actors::router::Message>,
-    pub(crate) slots: Vec<Doorbell<crate::actors::slot::Message>>,
-    pub(crate) publisher: Doorbell<crate::actors::publisher::Message>,
-    pub(crate) acker: Doorbell<crate::actors::acker::Message>,
-    pub(crate) consumer: Doorbell<crate::actors::consumer::Message>,
-    pub(crate) reaper: Doorbell<crate::actors::reaper::Message>,
+    pub(crate) probe: Doorbell,
+    pub(crate) router: Doorbell,
+    pub(crate) slots: Vec<Doorbell>,
+    pub(crate) publisher: Doorbell,
+    pub(crate) acker: Doorbell,
+    pub(crate) consumer: Doorbell,
+    pub(crate) reaper: Doorbell,
 }
 
 impl Doors {
@@ -93,6 +94,19 @@ impl Doors {
         Self {
             slots: (0..slots).map(|_| Doorbell::default()).collect(),
             ..Self::default()
+        }
+    }
+
+    /// The bell of a part; of the slots, the first.
+    pub(crate) fn of(&self, part: Part) -> &Doorbell {
+        match part {
+            Part::Consumer => &self.consumer,
+            Part::Router => &self.router,
+            Part::Slot => &self.slots[0],
+            Part::Publisher => &self.publisher,
+            Part::Acker => &self.acker,
+            Part::Probe => &self.probe,
+            Part::Reaper => &self.reaper,
         }
     }
 
@@ -104,30 +118,16 @@ impl Doors {
     }
 }
 
-/// A message type that has a plain "look for work".
-pub(crate) trait Wake: Message {
-    /// The message that makes its actor look for work.
-    fn wake() -> Self;
-}
-
 /// Rings at the present incarnation of an actor. Rings collapse: at most one wake-up waits in a mailbox.
-pub(crate) struct Doorbell<M: Wake> {
-    present: RwLock<Option<ActorRef<M>>>,
+#[derive(Default)]
+pub(crate) struct Doorbell {
+    present: RwLock<Option<ActorRef<Message>>>,
     rung: AtomicBool,
 }
 
-impl<M: Wake> Default for Doorbell<M> {
-    fn default() -> Self {
-        Self {
-            present: RwLock::new(None),
-            rung: AtomicBool::new(false),
-        }
-    }
-}
-
-impl<M: Wake> Doorbell<M> {
+impl Doorbell {
     /// Connects the bell to a new incarnation, which is woken once to look for work that waited.
-    pub(crate) fn connect(&self, actor: ActorRef<M>) {
+    pub(crate) fn connect(&self, actor: ActorRef<Message>) {
         *self.present.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
         self.rung.store(false, Ordering::Release);
         self.wake();
@@ -135,7 +135,7 @@ impl<M: Wake> Doorbell<M> {
 
     /// Makes the actor look for work, unless it has been told already.
     pub(crate) fn wake(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) && !self.send(M::wake()) {
+        if !self.rung.swap(true, Ordering::AcqRel) && !self.send(Message::Look) {
             self.rung.store(false, Ordering::Release);
         }
     }
@@ -146,7 +146,7 @@ impl<M: Wake> Doorbell<M> {
     }
 
     /// Sends another message than a wake-up. False when nobody is there; the caller repairs that by the ledger.
-    pub(crate) fn send(&self, message: M) -> bool {
+    pub(crate) fn send(&self, message: Message) -> bool {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         present.as_ref().is_some_and(|actor| actor.cast(message).is_ok())
     }

@@ -11,13 +11,14 @@ use ractor::ActorRef;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::actors::Message;
 use crate::config::Config;
 use crate::context::{Context, Doors, Fatal, Fault, Faults, Part, Readiness, RuntimeControl};
 use crate::credit::Credits;
 use crate::ledger::{Ledger, Stage};
 use crate::report::{NoReporter, Reporter};
 use crate::supervision::SupervisorMessage;
-use crate::{actors, tree};
+use crate::tree;
 
 /// A running sidecar. Dropping it kills the tree; what it held returns to the queue.
 pub struct Sidecar {
@@ -109,7 +110,7 @@ impl Sidecar {
     pub async fn drain(self, grace: Duration) -> Drained {
         let context = &self.context;
         context.consuming.send_replace(false);
-        context.doors.consumer.send(actors::consumer::Message::Pause);
+        context.doors.consumer.send(Message::Pause);
         context.ledger.start_draining();
         context.ledger.return_waiting();
         let finished = tokio::time::timeout(grace, async {
@@ -136,24 +137,11 @@ impl Sidecar {
     /// Ends a part of the tree as a fault would. For tests of the tree's healing.
     #[doc(hidden)]
     pub fn inject(&self, part: Part, fault: Fault) {
-        let doors = &self.context.doors;
-        macro_rules! strike {
-            ($door:expr, $message:path) => {
-                if fault == Fault::Kill {
-                    $door.kill();
-                } else {
-                    $door.send($message(fault));
-                }
-            };
-        }
-        match part {
-            Part::Consumer => strike!(doors.consumer, actors::consumer::Message::Inject),
-            Part::Router => strike!(doors.router, actors::router::Message::Inject),
-            Part::Slot => strike!(doors.slots[0], actors::slot::Message::Inject),
-            Part::Publisher => strike!(doors.publisher, actors::publisher::Message::Inject),
-            Part::Acker => strike!(doors.acker, actors::acker::Message::Inject),
-            Part::Probe => strike!(doors.probe, actors::probe::Message::Inject),
-            Part::Reaper => strike!(doors.reaper, actors::reaper::Message::Inject),
+        let door = self.context.doors.of(part);
+        if fault == Fault::Kill {
+            door.kill();
+        } else {
+            door.send(Message::Inject(fault));
         }
     }
 }

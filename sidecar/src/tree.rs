@@ -30,6 +30,7 @@ use crate::actors::publisher::Publisher;
 use crate::actors::reaper::Reaper;
 use crate::actors::router::Router;
 use crate::actors::slot::Slot;
+use crate::actors::{Duty, Member};
 use crate::context::Context;
 use crate::ledger::Holder;
 use crate::supervision::{Child, Exit, Policy, Strategy, Supervisor, SupervisorArguments, SupervisorMessage};
@@ -40,16 +41,10 @@ pub(crate) async fn start(
 ) -> Result<(ActorRef<SupervisorMessage>, JoinHandle<()>), SpawnErr> {
     let children = vec![
         runtime(context),
-        holder(
-            "publisher",
-            context,
-            Holder::Publisher,
-            Publisher,
-            shared(context),
-        ),
-        holder("router", context, Holder::Router, Router, shared(context)),
+        holder("publisher", context, Holder::Publisher, Publisher::new),
+        holder("router", context, Holder::Router, Router::new),
         lane(context),
-        leaf("reaper", || Reaper, shared(context)),
+        member("reaper", context, Reaper::new),
     ];
     let arguments = supervisor(context, "root", Strategy::RestForOne, budget(10, 60), children);
     Actor::spawn(None, Supervisor, arguments).await
@@ -63,19 +58,10 @@ fn runtime(context: &Arc<Context>) -> Child {
         Strategy::OneForOne,
         budget(2 * slots + 3, 30),
         move |context| {
-            let mut children = vec![leaf("probe", || Probe, shared(context))];
+            let mut children = vec![member("probe", context, Probe::new)];
             children.extend((0..slots).map(|index| {
-                let arguments = {
-                    let context = Arc::clone(context);
-                    move || (Arc::clone(&context), index)
-                };
-                holder(
-                    format!("slot {index}"),
-                    context,
-                    Holder::Slot(index),
-                    Slot,
-                    arguments,
-                )
+                let slot = move |context| Slot::new(context, index);
+                holder(format!("slot {index}"), context, Holder::Slot(index), slot)
             }));
             children
         },
@@ -85,8 +71,8 @@ fn runtime(context: &Arc<Context>) -> Child {
 fn lane(context: &Arc<Context>) -> Child {
     subtree(context, "lane", Strategy::OneForAll, budget(5, 30), |context| {
         vec![
-            holder("acker", context, Holder::Acker, Acker, shared(context)),
-            leaf("consumer", || Consumer, shared(context)),
+            holder("acker", context, Holder::Acker, Acker::new),
+            member("consumer", context, Consumer::new),
         ]
     })
 }
@@ -135,22 +121,20 @@ fn subtree(
     policy: Policy,
     children: impl Fn(&Arc<Context>) -> Vec<Child> + Send + Sync + 'static,
 ) -> Child {
-    let shared = Arc::clone(context);
-    let arguments = move || supervisor(&shared, name, strategy, policy, children(&shared));
-    leaf(name, || Supervisor, arguments)
+    let context = Arc::clone(context);
+    child(name, move || {
+        let arguments = supervisor(&context, name, strategy, policy, children(&context));
+        (Supervisor, arguments)
+    })
 }
 
 /// An actor that takes work out of the ledger: a crash of its own is charged to the work that it held.
-fn holder<A>(
+fn holder<D: Duty>(
     name: impl Into<String>,
     context: &Arc<Context>,
     holder: Holder,
-    actor: A,
-    arguments: impl Fn() -> A::Arguments + Send + Sync + 'static,
-) -> Child
-where
-    A: Actor + Copy,
-{
+    duty: impl Fn(Arc<Context>) -> D + Send + Sync + 'static,
+) -> Child {
     let charged = Arc::clone(context);
     let on_exit = Arc::new(move |exit: &Exit| {
         if matches!(exit, Exit::Failed(_)) {
@@ -159,17 +143,26 @@ where
     });
     Child {
         on_exit,
-        ..leaf(name, move || actor, arguments)
+        ..member(name, context, duty)
     }
 }
 
-fn leaf<A: Actor>(
+/// An actor that does a duty.
+fn member<D: Duty>(
     name: impl Into<String>,
-    actor: impl Fn() -> A + Send + Sync + 'static,
-    arguments: impl Fn() -> A::Arguments + Send + Sync + 'static,
+    context: &Arc<Context>,
+    duty: impl Fn(Arc<Context>) -> D + Send + Sync + 'static,
+) -> Child {
+    let context = Arc::clone(context);
+    child(name, move || (Member::<D>::default(), duty(Arc::clone(&context))))
+}
+
+fn child<A: Actor>(
+    name: impl Into<String>,
+    make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
 ) -> Child {
     let start = Arc::new(move |parent: ActorCell| {
-        let (actor, arguments) = (actor(), arguments());
+        let (actor, arguments) = make();
         let started: futures::future::BoxFuture<'static, Result<ActorCell, SpawnErr>> =
             Box::pin(async move {
                 let (started, _) = Actor::spawn_linked(None, actor, arguments, parent).await?;
@@ -182,12 +175,6 @@ fn leaf<A: Actor>(
         start,
         on_exit: Arc::new(|_: &Exit| {}),
     }
-}
-
-/// Arguments for actors that need nothing but the context.
-fn shared(context: &Arc<Context>) -> impl Fn() -> Arc<Context> + Send + Sync + 'static {
-    let context = Arc::clone(context);
-    move || Arc::clone(&context)
 }
 
 /// Stops the tree in reverse order and waits for it.

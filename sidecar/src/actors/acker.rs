@@ -7,83 +7,45 @@ use std::time::Duration;
 
 use asya_transport::{SettleError, Settlement, SharedReceipt};
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
-use crate::context::{Context, Fault, Point, Wake, backoff};
+use super::{Duty, Message};
+
+use crate::context::{Context, Doorbell, Point, backoff};
 use crate::ledger::{EntryId, Generation, Holder};
 
 /// Settlements awaited by one task.
 const BATCH: usize = 256;
 
-#[derive(Clone, Copy)]
-pub(crate) struct Acker;
-
-pub(crate) enum Message {
-    /// Look for deliveries to settle.
-    Look,
-    /// End as a test demands.
-    Inject(Fault),
-}
-
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
-    }
-}
-
-pub(crate) struct State {
+pub(crate) struct Acker {
     context: Arc<Context>,
     generation: Generation,
     tasks: JoinSet<Result<(), ActorProcessingErr>>,
 }
 
-impl Actor for Acker {
-    type Msg = Message;
-    type State = State;
-    type Arguments = Arc<Context>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        context: Arc<Context>,
-    ) -> Result<State, ActorProcessingErr> {
-        let generation = context.ledger.recover(Holder::Acker);
-        Ok(State {
-            context,
-            generation,
-            tasks: JoinSet::new(),
-        })
+impl Duty for Acker {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.acker
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.context.doors.acker.connect(myself);
+    async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        super::collect(&mut self.tasks)?;
+        self.start_settling();
         Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        message: Message,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => {
-                state.context.doors.acker.answered();
-                super::collect(&mut state.tasks)?;
-                state.start_settling();
-                Ok(())
-            }
-            Message::Inject(fault) => fault.strike(),
-        }
     }
 }
 
-impl State {
+impl Acker {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        let generation = context.ledger.recover(Holder::Acker);
+        Self {
+            context,
+            generation,
+            tasks: JoinSet::new(),
+        }
+    }
+
     fn start_settling(&mut self) {
         loop {
             let mut batch = Vec::new();

@@ -8,94 +8,59 @@ use std::time::Duration;
 
 use asya_transport::{ConsumeError, Consumer as TransportConsumer};
 use futures::FutureExt as _;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
-use crate::context::{Context, Fault, Point, Readiness, Wake, backoff};
+use super::{Duty, Message};
+
+use crate::context::{Context, Doorbell, Point, Readiness, backoff};
 
 /// Most messages asked for at once; a bound on the burst that enters the tree, not on what is held.
 const PULL: usize = 128;
 
-pub(crate) struct Consumer;
-
-pub(crate) enum Message {
-    /// Nothing to do: the pump finds its own work.
-    Look,
-    /// Stop pulling for good: the tree drains.
-    Pause,
-    /// The pump has ended although it runs for ever.
-    PumpEnded(String),
-    /// End as a test demands.
-    Inject(Fault),
-}
-
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
-    }
-}
-
-pub(crate) struct State {
+pub(crate) struct Consumer {
     context: Arc<Context>,
     pump: JoinSet<()>,
 }
 
-impl Actor for Consumer {
-    type Msg = Message;
-    type State = State;
-    type Arguments = Arc<Context>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        context: Arc<Context>,
-    ) -> Result<State, ActorProcessingErr> {
-        Ok(State {
+impl Consumer {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self {
             context,
             pump: JoinSet::new(),
-        })
+        }
+    }
+}
+
+impl Duty for Consumer {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.consumer
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.context.doors.consumer.connect(myself.clone());
-        if *state.context.consuming.borrow() {
-            let context = Arc::clone(&state.context);
-            state.pump.spawn(async move {
-                let ended = std::panic::AssertUnwindSafe(pump(context)).catch_unwind().await;
-                let cause = match ended {
-                    Ok(Err(error)) => error.to_string(),
-                    Ok(Ok(never)) => match never {},
-                    Err(_) => "the pump panicked".into(),
-                };
-                // Nobody to tell means that the actor is ending already.
-                let _told = myself.cast(Message::PumpEnded(cause));
-            });
+    fn started(&mut self, myself: &ActorRef<Message>) {
+        if !*self.context.consuming.borrow() {
+            return;
         }
+        let (context, myself) = (Arc::clone(&self.context), myself.clone());
+        self.pump.spawn(async move {
+            let ended = std::panic::AssertUnwindSafe(pump(context)).catch_unwind().await;
+            let cause = match ended {
+                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(never)) => match never {},
+                Err(_) => "the pump panicked".into(),
+            };
+            // Nobody to tell means that the actor is ending already.
+            let _told = myself.cast(Message::Broken(cause));
+        });
+    }
+
+    /// The pump finds its own work.
+    async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        message: Message,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => {
-                state.context.doors.consumer.answered();
-                Ok(())
-            }
-            Message::Pause => {
-                state.pump.shutdown().await;
-                Ok(())
-            }
-            Message::PumpEnded(cause) => Err(cause.into()),
-            Message::Inject(fault) => fault.strike(),
-        }
+    async fn pause(&mut self) {
+        self.pump.shutdown().await;
     }
 }
 

@@ -1,4 +1,6 @@
 //! The restartable actors of one sidecar, one file each. They hold no message that is not also in the ledger.
+//!
+//! What all of them do alike is here: each is a [`Duty`], and [`Member`] makes an actor of it.
 
 pub(crate) mod acker;
 pub(crate) mod consumer;
@@ -8,8 +10,90 @@ pub(crate) mod reaper;
 pub(crate) mod router;
 pub(crate) mod slot;
 
-use ractor::ActorProcessingErr;
+use std::marker::PhantomData;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
+
+use crate::context::{Doorbell, Fault};
+
+/// What an actor of the tree understands. None of these carries work: that is in the ledger.
+pub(crate) enum Message {
+    /// Look for work.
+    Look,
+    /// Stop taking in new messages for good: the tree drains.
+    Pause,
+    /// A task that the actor depends on has ended.
+    Broken(String),
+    /// End as a test demands.
+    Inject(Fault),
+}
+
+/// The work of one kind of actor, and its state. It is made anew for each incarnation, and takes back from the ledger
+/// what the one before had in hand.
+pub(crate) trait Duty: Send + Sync + 'static {
+    /// The bell by which others wake this actor.
+    fn door(&self) -> &Doorbell;
+
+    /// Called once the actor can be woken.
+    fn started(&mut self, _myself: &ActorRef<Message>) {}
+
+    /// Looks for work and does it. An error ends this incarnation; what is expected to fail is no error here.
+    fn look(
+        &mut self,
+        myself: &ActorRef<Message>,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send;
+
+    /// Stops taking in new messages.
+    fn pause(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// The actor that does a [`Duty`].
+pub(crate) struct Member<D>(PhantomData<fn() -> D>);
+
+impl<D> Default for Member<D> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<D: Duty> Actor for Member<D> {
+    type Msg = Message;
+    type State = D;
+    type Arguments = D;
+
+    async fn pre_start(&self, _: ActorRef<Message>, duty: D) -> Result<D, ActorProcessingErr> {
+        Ok(duty)
+    }
+
+    async fn post_start(&self, myself: ActorRef<Message>, duty: &mut D) -> Result<(), ActorProcessingErr> {
+        duty.door().connect(myself.clone());
+        duty.started(&myself);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        duty: &mut D,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Look => {
+                duty.door().answered();
+                duty.look(&myself).await
+            }
+            Message::Pause => {
+                duty.pause().await;
+                Ok(())
+            }
+            Message::Broken(cause) => Err(cause.into()),
+            Message::Inject(fault) => fault.strike(),
+        }
+    }
+}
 
 /// Removes finished tasks of an actor; one that failed or panicked fails its owner, so that its work is recovered.
 fn collect(tasks: &mut JoinSet<Result<(), ActorProcessingErr>>) -> Result<(), ActorProcessingErr> {

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use asya_runtime_protocol::wait_ready;
 use bytes::Bytes;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
 
-use crate::context::{Context, Fault, Readiness, Wake};
+use super::{Duty, Message};
+
+use crate::context::{Context, Doorbell, Readiness};
 
 /// Pause between two looks at a runtime that is not ready.
 const INTERVAL: Duration = Duration::from_millis(25);
@@ -20,75 +22,36 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// How long a runtime may take to answer an empty frame.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(crate) struct Probe;
-
-pub(crate) enum Message {
-    /// Look whether the runtime is there.
-    Look,
-    /// End as a test demands.
-    Inject(Fault),
-}
-
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
-    }
-}
-
-pub(crate) struct State {
+pub(crate) struct Probe {
     context: Arc<Context>,
     waiting_since: Option<Instant>,
     was_ready: bool,
 }
 
-impl Actor for Probe {
-    type Msg = Message;
-    type State = State;
-    type Arguments = Arc<Context>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        context: Arc<Context>,
-    ) -> Result<State, ActorProcessingErr> {
-        Ok(State {
-            was_ready: context.is_ready(),
-            context,
-            waiting_since: None,
-        })
+impl Duty for Probe {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.probe
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.context.doors.probe.connect(myself);
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        message: Message,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => {
-                state.context.doors.probe.answered();
-                if !state.look().await {
-                    myself.send_after(INTERVAL, || Message::Look);
-                }
-                Ok(())
-            }
-            Message::Inject(fault) => fault.strike(),
+    async fn look(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        if !self.look_once().await {
+            myself.send_after(INTERVAL, || Message::Look);
         }
+        Ok(())
     }
 }
 
-impl State {
+impl Probe {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self {
+            was_ready: context.is_ready(),
+            context,
+            waiting_since: None,
+        }
+    }
+
     /// Looks once; true when there is nothing more to wait for.
-    async fn look(&mut self) -> bool {
+    async fn look_once(&mut self) -> bool {
         let context = Arc::clone(&self.context);
         let readiness = *context.readiness.borrow();
         let fresh = match readiness {

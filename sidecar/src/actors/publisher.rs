@@ -5,82 +5,45 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
-use crate::context::{Context, Fault, Point, Wake};
+use super::{Duty, Message};
+
+use crate::context::{Context, Doorbell, Point};
 use crate::ledger::{EntryId, Generation, Holder};
 use crate::plan::Plan;
 use crate::publishing;
 
-#[derive(Clone, Copy)]
-pub(crate) struct Publisher;
-
-pub(crate) enum Message {
-    /// Look for plans.
-    Look,
-    /// End as a test demands.
-    Inject(Fault),
-}
-
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
-    }
-}
-
-pub(crate) struct State {
+pub(crate) struct Publisher {
     context: Arc<Context>,
     generation: Generation,
     tasks: JoinSet<Result<(), ActorProcessingErr>>,
 }
 
-impl Actor for Publisher {
-    type Msg = Message;
-    type State = State;
-    type Arguments = Arc<Context>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        context: Arc<Context>,
-    ) -> Result<State, ActorProcessingErr> {
+impl Publisher {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
         let generation = context.ledger.recover(Holder::Publisher);
-        Ok(State {
+        Self {
             context,
             generation,
             tasks: JoinSet::new(),
-        })
-    }
-
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.context.doors.publisher.connect(myself);
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        message: Message,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => {
-                state.context.doors.publisher.answered();
-                super::collect(&mut state.tasks)?;
-                while let Some((id, plan)) = state.context.ledger.take_for_publisher(state.generation) {
-                    state
-                        .tasks
-                        .spawn(carry_out(Arc::clone(&state.context), state.generation, id, plan));
-                }
-                Ok(())
-            }
-            Message::Inject(fault) => fault.strike(),
         }
+    }
+}
+
+impl Duty for Publisher {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.publisher
+    }
+
+    async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        super::collect(&mut self.tasks)?;
+        while let Some((id, plan)) = self.context.ledger.take_for_publisher(self.generation) {
+            self.tasks
+                .spawn(carry_out(Arc::clone(&self.context), self.generation, id, plan));
+        }
+        Ok(())
     }
 }
 

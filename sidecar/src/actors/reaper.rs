@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
 
-use crate::context::{Context, Fault, Readiness, Wake};
+use super::{Duty, Message};
+
+use crate::context::{Context, Doorbell, Readiness};
 use crate::ledger::Stage;
 
 /// Pause between two rounds.
@@ -14,59 +16,26 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// How much longer than its own time limit a call may take before its slot is killed.
 const MARGIN: Duration = Duration::from_secs(2);
 
-pub(crate) struct Reaper;
-
-pub(crate) enum Message {
-    /// Make a round.
-    Look,
-    /// End as a test demands.
-    Inject(Fault),
+pub(crate) struct Reaper {
+    context: Arc<Context>,
 }
 
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
+impl Reaper {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
     }
 }
 
-impl Actor for Reaper {
-    type Msg = Message;
-    type State = Arc<Context>;
-    type Arguments = Arc<Context>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        context: Arc<Context>,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(context)
+impl Duty for Reaper {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.reaper
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        context: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        context.doors.reaper.connect(myself);
+    async fn look(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        make_round(&self.context);
+        // Armed again only now: one tick is outstanding at any time.
+        myself.send_after(INTERVAL, || Message::Look);
         Ok(())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        message: Message,
-        context: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => {
-                context.doors.reaper.answered();
-                make_round(context);
-                // Armed again only now: one tick is outstanding at any time.
-                myself.send_after(INTERVAL, || Message::Look);
-                Ok(())
-            }
-            Message::Inject(fault) => fault.strike(),
-        }
     }
 }
 

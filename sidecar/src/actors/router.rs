@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
+
+use super::{Duty, Message};
 
 use crate::admission::{self, Admission, DeliveryFacts, Work};
-use crate::context::{Context, Fault, Point, Wake};
+use crate::context::{Context, Doorbell, Point};
 use crate::ledger::{CallOutcome, Generation, Holder, MAX_CRASHES, RouterJob};
 use crate::plan::{Plan, Verdict};
 use crate::report::{Event, Progress};
@@ -17,67 +19,29 @@ use crate::{condemn, routing};
 /// Jobs done before the actor looks at its other ports (stop, kill) again.
 const BATCH: usize = 64;
 
-#[derive(Clone, Copy)]
-pub(crate) struct Router;
-
-pub(crate) enum Message {
-    /// Look for jobs.
-    Look,
-    /// End as a test demands.
-    Inject(Fault),
-}
-
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
-    }
-}
-
-pub(crate) struct State {
+pub(crate) struct Router {
     context: Arc<Context>,
     generation: Generation,
 }
 
-impl Actor for Router {
-    type Msg = Message;
-    type State = State;
-    type Arguments = Arc<Context>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        context: Arc<Context>,
-    ) -> Result<State, ActorProcessingErr> {
-        let generation = context.ledger.recover(Holder::Router);
-        Ok(State { context, generation })
+impl Duty for Router {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.router
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.context.doors.router.connect(myself);
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        message: Message,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => state.work().await,
-            Message::Inject(fault) => fault.strike(),
-        }
+    async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        self.work().await
     }
 }
 
-impl State {
+impl Router {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        let generation = context.ledger.recover(Holder::Router);
+        Self { context, generation }
+    }
+
     async fn work(&self) -> Result<(), ActorProcessingErr> {
         let context = &self.context;
-        context.doors.router.answered();
         for _ in 0..BATCH {
             match context.ledger.take_for_router(self.generation) {
                 None => return Ok(()),

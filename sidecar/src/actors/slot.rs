@@ -6,87 +6,55 @@
 use std::sync::Arc;
 
 use asya_runtime_protocol::CallError;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef};
+
+use super::{Duty, Message};
 
 use crate::admission::Work;
-use crate::context::{Context, Fault, Point, Readiness, Wake};
-use crate::ledger::{CallOutcome, Generation, Holder};
+use crate::context::{Context, Doorbell, Point, Readiness};
+use crate::ledger::{CallOutcome, EntryId, Generation, Holder};
 use crate::report::{Event, Progress};
 
-#[derive(Clone, Copy)]
-pub(crate) struct Slot;
-
-pub(crate) enum Message {
-    /// Look for a delivery to run.
-    Look,
-    /// End as a test demands.
-    Inject(Fault),
-}
-
-impl Wake for Message {
-    fn wake() -> Self {
-        Self::Look
-    }
-}
-
-pub(crate) struct State {
+pub(crate) struct Slot {
     context: Arc<Context>,
     index: usize,
     generation: Generation,
 }
 
-impl Actor for Slot {
-    type Msg = Message;
-    type State = State;
-    type Arguments = (Arc<Context>, usize);
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        (context, index): Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
+impl Slot {
+    pub(crate) fn new(context: Arc<Context>, index: usize) -> Self {
         let generation = context.ledger.recover(Holder::Slot(index));
-        Ok(State {
+        Self {
             context,
             index,
             generation,
-        })
-    }
-
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.context.doors.slots[state.index].connect(myself);
-        state.context.doors.router.wake(); // A delivery that crashed too often may wait for routing now.
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        message: Message,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Look => state.run_next().await,
-            Message::Inject(fault) => fault.strike(),
         }
     }
 }
 
-impl State {
-    async fn run_next(&self) -> Result<(), ActorProcessingErr> {
-        let context = &self.context;
-        let door = &context.doors.slots[self.index];
-        door.answered();
-        if !context.is_ready() {
+impl Duty for Slot {
+    fn door(&self) -> &Doorbell {
+        &self.context.doors.slots[self.index]
+    }
+
+    fn started(&mut self, _: &ActorRef<Message>) {
+        self.context.doors.router.wake(); // A delivery that crashed too often may wait for routing now.
+    }
+
+    async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        if !self.context.is_ready() {
             return Ok(()); // The probe wakes all slots once the runtime is there.
         }
-        let Some((id, work)) = context.ledger.assign(self.index, self.generation) else {
-            return Ok(());
-        };
+        match self.context.ledger.assign(self.index, self.generation) {
+            Some((id, work)) => self.run(id, work).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Slot {
+    async fn run(&self, id: EntryId, work: Arc<Work>) -> Result<(), ActorProcessingErr> {
+        let context = &self.context;
         context.checkpoint(Point::Assigned).await?;
         if !context.config.role.is_end() {
             context.reporter.progress(Progress {
@@ -120,7 +88,7 @@ impl State {
         if work.suspect {
             context.doors.wake_slots(); // They kept still while it ran.
         } else {
-            door.wake();
+            self.door().wake();
         }
         Ok(())
     }
