@@ -1,0 +1,69 @@
+# `make` explains itself; every target also works under `make -j` and without a terminal.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Cargo takes all cores for one target; two at once would only wait for each other.
+.NOTPARALLEL:
+
+# rustup's cargo, also where no login shell has put it on PATH.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+# Tests of single crates. Whole-system tests and benches have targets of their own.
+CRATES := --workspace --exclude asya-tests --exclude asya-benches
+
+.PHONY: help demo build test test-unit test-integration test-e2e test-cov lint lint-rust lint-files bench soak clean \
+	deps-build deps-test deps-lint
+
+help: ## | Show this list
+	@echo "Asya: actor pipelines of plain Python functions. Times on 2 idle cores; cold = nothing built or downloaded."
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)\| (.*)/\1|\2|\3/p' Makefile | \
+		while IFS='|' read -r name time text; do printf '  make %-17s %-66s %s\n' "$$name" "$$text" "$$time"; done
+
+demo: ## 10 s; cold 4 min | Build the command line, run the document pipeline, check its results
+	@scripts/demo.sh
+
+build: deps-build ## 1 min; cold 6 min | Build everything for development
+	cargo build --workspace
+
+test: test-unit test-integration test-e2e ## 5 min; cold 12 min | Install what the tests need, run all tests
+
+test-unit: deps-test ## 2 min | Unit and doc tests, the Python runtime, the example's handlers
+	cargo test $(CRATES) --lib --bins
+	cargo test $(CRATES) --doc
+	runtime-protocol/python/check_versions.sh
+	python3 -m unittest discover -s examples/document-pipeline/tests
+
+test-integration: deps-test ## 2 min | Each crate against real sockets, processes and files
+	cargo test $(CRATES) --test '*'
+
+test-e2e: deps-test ## 3 min | The command line as a whole: runs, kills, restarts, bad input
+	cargo test --package asya-tests
+
+test-cov: deps-test ## 10 min | Line coverage of the Rust tests; not part of CI
+	@scripts/coverage.sh
+
+lint: lint-rust lint-files ## 1 min; cold 4 min | Format, clippy, Python syntax, shell scripts, YAML
+
+lint-rust: deps-build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+lint-files: deps-lint
+	scripts/lint-files.sh
+
+bench: deps-test ## 5 min; cold 12 min | Throughput and latency at each hop, as ratios within one run
+	cargo run --release --package asya-benches --bin bench
+
+soak: deps-test ## 10 min; cold 17 min | 100 000 envelopes through repeated kill -9: nothing lost
+	cargo run --release --package asya-benches --bin soak
+
+clean: ## | Remove everything that was built, the demo's results and caches
+	cargo clean
+	rm -rf .cache examples/*/.asya
+
+deps-build deps-test:
+	@scripts/install-deps.sh $(@:deps-%=%)
+
+# A linter that cannot be installed is skipped, and lint-files.sh says so.
+deps-lint: deps-test
+	@scripts/install-deps.sh lint || true
