@@ -49,11 +49,13 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the last word of a command line program")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let usage = error
-        .chain()
-        .any(|cause| cause.is::<UsageError>() || cause.is::<asya_manifest::Problems>());
-    eprintln!("{} {error:#}", console::style("error:").for_stderr().red().bold());
-    if usage {
+    let label = console::style("error:").for_stderr().red().bold();
+    if let Some(problems) = error.downcast_ref::<asya_manifest::Problems>() {
+        eprintln!("{label} the manifests cannot be used as they are\n{problems}");
+        return Exit::Usage.into();
+    }
+    eprintln!("{label} {error:#}");
+    if error.chain().any(|cause| cause.is::<UsageError>()) {
         Exit::Usage.into()
     } else {
         Exit::CannotGoOn.into()

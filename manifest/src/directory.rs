@@ -34,15 +34,35 @@ pub struct Directory {
     pub notices: Problems,
 }
 
+/// What a directory holds, as far as it is right, and what is wrong with the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// The actors and tools that were read without a problem.
+    pub directory: Directory,
+    /// All problems, in reading order.
+    pub problems: Problems,
+}
+
 impl Directory {
     /// Reads and checks a directory.
     ///
     /// # Errors
     /// Everything that is wrong with any file, at once, in reading order.
     pub fn load(dir: &Path) -> Result<Self, Problems> {
+        let Inspection { directory, problems } = Self::inspect(dir);
+        problems.or(directory)
+    }
+
+    /// Reads and checks a directory, and gives what is right of it beside what is wrong, for callers who can find
+    /// more problems in the rest before they report them all.
+    pub fn inspect(dir: &Path) -> Inspection {
         let mut loading = Loading::default();
         let mut tool_files = Vec::new();
-        for file in yaml_files(dir)? {
+        let files = yaml_files(dir).unwrap_or_else(|problems| {
+            loading.problems.extend(problems.iter().cloned());
+            Vec::new()
+        });
+        for file in files {
             if file
                 .file_name()
                 .is_some_and(|name| TOOL_FILES.iter().any(|tool_file| name == *tool_file))
@@ -61,15 +81,19 @@ impl Directory {
             );
             loading.problems.push(problem.hint(nothing_found_hint(dir)));
         }
-        loading.problems.or(())?;
         let mut directory = Self {
             path: dir.to_path_buf(),
             actors: loading.actors,
             tools,
             notices: loading.notices,
         };
-        directory.notice_foreign_routes();
-        Ok(directory)
+        if loading.problems.is_empty() {
+            directory.notice_foreign_routes();
+        }
+        Inspection {
+            directory,
+            problems: loading.problems,
+        }
     }
 
     /// The actor of this name.

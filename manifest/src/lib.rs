@@ -27,7 +27,7 @@ pub use actor::{
     Limits, MetricType, PodTemplate, RUNTIME_CONTAINER, Retry, Runtime, RuntimeKind, SIDECAR_CONTAINER,
     Scaling, Sidecar, Spec, Timeout, Workload, WorkloadKind, is_end_actor,
 };
-pub use directory::{Directory, TOOL_FILES};
+pub use directory::{Directory, Inspection, TOOL_FILES};
 pub use problem::{Location, Position, Problem, Problems};
 pub use tools::{ArgumentProblem, ArgumentProblems, Parameter, ParameterType, Tool, Tools};
 pub use values::{ByteSize, GoDuration, NotADuration, NotASize};

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use asya_manifest::{Actor, Directory, Problem, Problems, RuntimeKind};
+use asya_manifest::{Actor, Directory, Inspection, Problem, RuntimeKind};
 use futures::stream::{self, StreamExt as _};
 use serde_json::Value;
 
@@ -31,12 +31,14 @@ pub(crate) struct Project {
 /// Loads and checks `dir`.
 ///
 /// # Errors
-/// All problems at once, as [`Problems`].
+/// All problems at once, as [`Problems`](asya_manifest::Problems).
 pub(crate) async fn load(dir: &Path, state: &State, python: &str) -> anyhow::Result<Project> {
-    let directory = Directory::load(dir)?;
+    let Inspection {
+        directory,
+        mut problems,
+    } = Directory::inspect(dir);
     let runtime_file = state.python_runtime()?;
     let mut found = directory.notices.clone();
-    let mut problems = Problems::default();
     let mut actors = Vec::new();
     let mut notices = transport_notice(&directory).into_iter().collect::<Vec<_>>();
     for actor in &directory.actors {

@@ -255,7 +255,12 @@ mod tests {
         );
         let figures = &tracker.actors()["a"];
         assert_eq!(
-            (figures.running(), figures.done, figures.failed, figures.times.len()),
+            (
+                figures.running(),
+                figures.done,
+                figures.failed,
+                figures.times.len()
+            ),
             (0, 1, 1, 2)
         );
     }
