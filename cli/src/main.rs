@@ -55,7 +55,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         return Exit::Usage.into();
     }
     eprintln!("{label} {error:#}");
-    if error.chain().any(|cause| cause.is::<UsageError>()) {
+    if error.downcast_ref::<UsageError>().is_some() {
         Exit::Usage.into()
     } else {
         Exit::CannotGoOn.into()
