@@ -22,6 +22,9 @@ pub enum ReplyItem {
         has_payload: bool,
         /// Where it goes; `None` when the item has no route (legacy forms, end handlers).
         route: Option<Route>,
+        /// The older form `{"status":"ok"}`, which never had a route and means the next actor of the input's; an item
+        /// of today without a route ends it.
+        is_legacy: bool,
         /// What the item says about headers.
         headers: HeadersField,
         /// Members that are none of the above, nor `id` and `parent_id`, which a runtime has no say in.
@@ -210,6 +213,7 @@ fn item(raw: &RawJson, at: usize) -> Result<ReplyItem, ReplyError> {
             .map_or_else(RawJson::null, |payload| raw.part(payload)),
         has_payload: known.written(0).is_some(),
         route,
+        is_legacy: false,
         headers,
         extra: extra.finish(),
     })
@@ -232,6 +236,7 @@ fn legacy_item(raw: &RawJson) -> Result<Option<ReplyItem>, ReplyError> {
                 .map_or_else(RawJson::null, |result| raw.part(result)),
             has_payload: known.written(1).is_some(),
             route: None,
+            is_legacy: true,
             headers: HeadersField::Absent,
             extra: RawObject::new(),
         })),

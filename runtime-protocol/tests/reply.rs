@@ -34,6 +34,7 @@ fn the_originals_answer_is_read_without_touching_values() {
         ReplyItem::Output {
             payload,
             has_payload,
+            is_legacy: _,
             route,
             headers,
             extra,
@@ -128,6 +129,7 @@ fn no_item_means_no_item() {
         &items[..],
         [ReplyItem::Output {
             has_payload: false,
+            is_legacy: false,
             route: None,
             ..
         }]

@@ -61,15 +61,18 @@ fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>) -> Plan {
         return success(vec![message], 0);
     }
     let mut messages = Vec::with_capacity(count);
+    let mut failure = None;
     for (index, item) in items.into_iter().enumerate() {
         match item {
             ReplyItem::Output {
                 payload,
                 route,
+                is_legacy,
                 headers,
                 extra,
                 ..
             } => {
+                let route = route.unwrap_or_else(|| route_without_one(input, is_legacy));
                 let output = Output {
                     payload,
                     route,
@@ -78,22 +81,31 @@ fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>) -> Plan {
                 };
                 messages.push(output.into_message(config, input, index, count));
             }
+            // Only this item fails; the good ones beside it are sent all the same (rulings 7).
             ReplyItem::Error { code, details } => {
                 messages.push(item_error(config, input, index, &code, details.as_ref()));
-                let error = one_line(&code, details.as_ref());
-                return Plan {
-                    messages,
-                    report: None,
-                    settlement: Settlement::Ack,
-                    verdict: Verdict::Failed {
-                        reason: Reason::Runtime,
-                        error,
-                    },
-                };
+                failure.get_or_insert_with(|| one_line(&code, details.as_ref()));
             }
         }
     }
-    success(messages, count)
+    let mut plan = success(messages, count);
+    if let Some(error) = failure {
+        plan.verdict = Verdict::Failed {
+            reason: Reason::Runtime,
+            error,
+        };
+    }
+    plan
+}
+
+/// Where an item goes that does not say: in the older form along the input's route, else the route ends here, as it
+/// did for the original.
+fn route_without_one(input: &Envelope, is_legacy: bool) -> Route {
+    let mut route = input.route.advanced();
+    if !is_legacy {
+        route.current = i64::try_from(route.actors.len()).unwrap_or(i64::MAX);
+    }
+    route
 }
 
 fn success(messages: Vec<Planned>, outputs: usize) -> Plan {
@@ -108,7 +120,7 @@ fn success(messages: Vec<Planned>, outputs: usize) -> Plan {
 /// One good item of a reply.
 struct Output {
     payload: RawJson,
-    route: Option<Route>,
+    route: Route,
     headers: HeadersField,
     extra: RawObject,
 }
@@ -116,7 +128,7 @@ struct Output {
 impl Output {
     fn into_message(self, config: &Config, input: &Envelope, index: usize, count: usize) -> Planned {
         let (id, parent_id) = identity(input, index);
-        let mut route = self.route.unwrap_or_else(|| input.route.clone());
+        let mut route = self.route;
         note_hop(&mut route, input, index, count);
         let (kind, queue) = match route.current_actor() {
             Some(actor) => (Kind::Routing, QueueName::for_actor(actor)),
@@ -124,6 +136,9 @@ impl Output {
         };
         let mut extra = input.extra.clone();
         for member in self.extra.members() {
+            if member.key() == "deadline" {
+                continue; // A handler has no say in it, and the input's is written already.
+            }
             extra.insert(&member.key(), &member.value);
         }
         let envelope = Envelope {

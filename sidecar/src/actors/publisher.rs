@@ -1,10 +1,11 @@
 //! The publisher sends what a plan says and waits for every confirm, many plans at a time.
 //!
-//! Its handler awaits nothing from the broker: each plan is a task that the actor owns, so that stopping the actor
-//! ends them all, and its successor sends the same messages with the same ids again.
+//! Its handler awaits nothing from the broker: the plans that come together are a task that the actor owns, so that
+//! stopping the actor ends them all, and its successor sends the same messages with the same ids again.
 
 use std::sync::Arc;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
@@ -39,22 +40,41 @@ impl Duty for Publisher {
 
     async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
         super::collect(&mut self.tasks)?;
-        while let Some((id, plan)) = self.context.ledger.take_for_publisher(self.generation) {
+        let ledger = &self.context.ledger;
+        let plans: Vec<_> = std::iter::from_fn(|| ledger.take_for_publisher(self.generation)).collect();
+        if !plans.is_empty() {
             self.tasks
-                .spawn(carry_out(Arc::clone(&self.context), self.generation, id, plan));
+                .spawn(carry_out_all(Arc::clone(&self.context), self.generation, plans));
         }
         Ok(())
     }
 }
 
-async fn carry_out(
+/// Carries out the plans that came together side by side: one that has to wait holds up no other.
+async fn carry_out_all(
     context: Arc<Context>,
     generation: Generation,
+    plans: Vec<(EntryId, Arc<Plan>)>,
+) -> Result<(), ActorProcessingErr> {
+    let context = &context;
+    let mut running: FuturesUnordered<_> = plans
+        .iter()
+        .map(|(id, plan)| carry_out(context, generation, *id, plan))
+        .collect();
+    while let Some(ended) = running.next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+async fn carry_out(
+    context: &Context,
+    generation: Generation,
     id: EntryId,
-    plan: Arc<Plan>,
+    plan: &Plan,
 ) -> Result<(), ActorProcessingErr> {
     context.checkpoint(Point::Planned).await?;
-    let settlement = publishing::carry_out(&context, &plan).await;
+    let settlement = publishing::carry_out(context, plan).await;
     context.checkpoint(Point::Confirmed).await?;
     context.ledger.published(id, generation, settlement);
     context.doors.acker.wake();

@@ -78,7 +78,7 @@ fn a_handler_that_drops_the_metadata_does_not_lose_the_hop_count() {
 }
 
 #[test]
-fn a_failure_inside_a_fan_out_takes_the_id_of_its_item_and_drops_what_follows() {
+fn a_failure_inside_a_fan_out_takes_the_id_of_its_item_and_the_others_go_on() {
     let config = Config::new("work", Role::Step);
     let item = r#"{"payload":1,"route":{"actors":["work","next"],"current":1}}"#;
     let answer = reply(&format!(r#"[{item},{{"error":"processing_error"}},{item}]"#));
@@ -87,9 +87,46 @@ fn a_failure_inside_a_fan_out_takes_the_id_of_its_item_and_drops_what_follows() 
         .into_iter()
         .map(|envelope| (envelope.id, envelope.parent_id))
         .collect();
-    assert_eq!(seen, [("x".into(), None), ("x-1".into(), Some("x".into()))]);
-    assert_eq!(plan.messages[1].kind, Kind::ErrorEnd);
+    assert_eq!(
+        seen,
+        [
+            ("x".into(), None),
+            ("x-1".into(), Some("x".into())),
+            ("x-2".into(), Some("x".into()))
+        ]
+    );
+    let kinds: Vec<_> = plan.messages.iter().map(|message| message.kind).collect();
+    assert_eq!(kinds, [Kind::Routing, Kind::ErrorEnd, Kind::Routing]);
+    assert!(matches!(plan.verdict, Verdict::Failed { .. }));
     assert_eq!(plan.messages[1].message_id, "x/1/1/1");
+}
+
+#[test]
+fn a_deadline_is_written_once_whatever_the_handler_returns() {
+    let config = Config::new("work", Role::Step);
+    let input =
+        r#"{"id":"x","route":{"actors":["work","next"]},"payload":1,"deadline":"2999-01-01T00:00:00Z"}"#;
+    let answer = r#"[{"payload":1,"route":{"actors":["work","next"],"current":1},"deadline":"1999-01-01T00:00:00Z","own":2}]"#;
+    let plan = route(&config, &work(&config, input), &reply(answer), &FIRST);
+    let message = plan.messages[0].content.to_bytes();
+    let text = std::str::from_utf8(&message).expect("UTF-8");
+    assert_eq!(text.matches("deadline").count(), 1, "{text}");
+    assert!(
+        text.contains("2999-01-01") && text.contains(r#""own":2"#),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_item_without_a_route_ends_it_and_the_older_form_goes_on() {
+    let config = Config::new("work", Role::Step);
+    for (answer, kind) in [
+        (r#"[{"payload":7}]"#, Kind::HappyEnd),
+        (r#"{"status":"ok","result":7}"#, Kind::Routing),
+    ] {
+        let plan = route(&config, &work(&config, INPUT), &reply(answer), &FIRST);
+        assert_eq!(plan.messages[0].kind, kind, "{answer}");
+    }
 }
 
 #[test]
@@ -197,8 +234,7 @@ proptest! {
         let plan = route(&config, &work, &answer, &FIRST);
         let again = route(&config, &work, &answer, &FIRST);
 
-        let first_error = items.iter().position(|item| item.contains("error"));
-        let expected = first_error.map_or(items.len().max(1), |index| index + 1);
+        let expected = items.len().max(1);
         prop_assert_eq!(plan.messages.len(), expected);
         prop_assert_eq!(plan.settlement, Settlement::Ack);
         let ids: BTreeSet<_> = envelopes(&plan).into_iter().map(|envelope| envelope.id).collect();

@@ -1,0 +1,5 @@
+"""The handler of the measurements: gives back what it gets."""
+
+
+def echo(payload):
+    return payload
