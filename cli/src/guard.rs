@@ -19,7 +19,7 @@ pub(crate) const ARGUMENT: &str = "__guard";
 pub(crate) const PARENT_VARIABLE: &str = "ASYA_PARENT_PID";
 
 /// Exit code when the command could not be started, as shells have it.
-const NOT_STARTED: u8 = 127;
+pub(crate) const NOT_STARTED: u8 = 127;
 
 /// Runs the command and guards it; returns its exit code (128 + signal if a signal ended it).
 pub(crate) fn run(command: &[std::ffi::OsString]) -> ExitCode {

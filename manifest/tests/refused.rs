@@ -288,6 +288,7 @@ fn scripts_get_json() {
         serde_json::to_value(refused(dir.path())).unwrap(),
         serde_json::json!([{
             "file": file, "line": 6, "column": 14, "key": "spec.transport", "message": "expected text, found a list",
+            "hint": "write one value on the line of its key",
         }])
     );
     let nowhere = dir.path().join("nowhere");

@@ -27,6 +27,12 @@ async fn prepare(place: &Place, python: &str) -> anyhow::Result<(State, Project)
     Ok((state, project))
 }
 
+/// `1 thing`, `2 things`.
+fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
 /// Keeps the display up to date for ever; ends only when the queue cannot be read.
 async fn display(engine: &Engine, screen: &Screen) -> anyhow::Error {
     let mut tick = tokio::time::interval(DISPLAY_INTERVAL);
@@ -34,7 +40,7 @@ async fn display(engine: &Engine, screen: &Screen) -> anyhow::Error {
     loop {
         tick.tick().await;
         match engine.depths().await {
-            Ok(depths) => engine.figures(|tracker| screen.show(tracker, &depths)),
+            Ok(depths) => engine.watch().look(|tracker| screen.show(tracker, &depths)),
             Err(error) => return error,
         }
     }
@@ -60,8 +66,8 @@ async fn interrupted() -> std::io::Result<()> {
 }
 
 /// Prints final envelopes on standard output, one line of JSON each, until the sender is gone.
-fn print_results(mut finals: mpsc::Receiver<Bytes>) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
+fn print_results(mut finals: mpsc::Receiver<Bytes>) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_blocking(move || {
         let mut output = std::io::stdout().lock();
         while let Some(message) = finals.blocking_recv() {
             if output

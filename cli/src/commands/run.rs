@@ -1,11 +1,15 @@
 //! `asya run`: one job through a pipeline.
 
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use tokio::task::JoinHandle;
+
 use crate::arguments::RunOptions;
-use crate::commands::{display, interrupted, prepare, print_results};
+use crate::commands::{counted, display, interrupted, prepare, print_results};
 use crate::exit::Exit;
-use crate::local::{Engine, resolve};
+use crate::local::{Engine, State, resolve};
 use crate::view::{Screen, Tracker, say, summary};
 
 /// How the waiting ended.
@@ -46,25 +50,27 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     engine.submit(order.envelopes()).await?;
     tracing::info!(route = ?order.route(), "submitted");
 
+    let mut interrupted = pin!(interrupted());
     let end = tokio::select! {
         () = over(&engine) => End::Over,
         () = deadline(options.timeout) => End::TimedOut,
-        signal = interrupted() => { signal?; End::Interrupted }
+        signal = &mut interrupted => { signal?; End::Interrupted }
         reason = engine.failed() => End::Failed(anyhow::anyhow!(reason)),
         error = display(&engine, &screen) => End::Failed(error),
     };
     screen.clear();
-    let report = engine.figures(|tracker| summary(tracker, &names, started.elapsed(), engine.results()));
-    let (open, failed) = engine.figures(|tracker| (tracker.open(), tracker.failed()));
+    let (watch, results) = (engine.watch(), engine.results().to_owned());
     engine.drain(options.local.grace).await;
-    if printer.join().is_err() {
-        anyhow::bail!("printing the results failed");
-    }
+    let end = printed(end, printer, options.local.grace, interrupted).await?;
+    // Only now: what ran at the end of the waiting may have come to its end in the drain.
+    let (report, failed) = watch.look(|tracker| {
+        (
+            summary(tracker, &names, started.elapsed(), &results),
+            tracker.failed(),
+        )
+    });
     say(report.trim_end());
-
-    let place = state.directory().display();
-    let unfinished =
-        format!("{open} envelopes are unfinished and stay queued in {place}; 'asya up' goes on with them");
+    let unfinished = unfinished(watch.look(Tracker::open), &state);
     match end {
         End::Over if failed > 0 => Ok(Exit::EnvelopesFailed),
         End::Over => Ok(Exit::Success),
@@ -83,8 +89,37 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     }
 }
 
+/// Waits until everything is printed. Who reads slowly is waited for until Ctrl-C; a run that was cut short waits for
+/// `grace` at most, since there may be nobody who reads.
+async fn printed(
+    end: End,
+    printer: JoinHandle<()>,
+    grace: Duration,
+    interrupted: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+) -> anyhow::Result<End> {
+    let failed = "printing the results failed";
+    if matches!(end, End::Over) {
+        return tokio::select! {
+            joined = printer => joined.context(failed).map(|()| end),
+            signal = interrupted => signal.map(|()| End::Interrupted).map_err(Into::into),
+        };
+    }
+    if let Ok(joined) = tokio::time::timeout(grace, printer).await {
+        joined.context(failed)?;
+    }
+    Ok(end)
+}
+
+fn unfinished(open: usize, state: &State) -> String {
+    if open == 0 {
+        return String::from("nothing is left unfinished");
+    }
+    let (envelopes, place) = (counted(open, "envelope"), state.directory().display());
+    format!("{envelopes} unfinished and still queued in {place}; 'asya up' goes on with them")
+}
+
 async fn over(engine: &Engine) {
-    while !engine.figures(Tracker::is_over) {
+    while !engine.watch().look(Tracker::is_over) {
         engine.changed().await;
     }
 }

@@ -1,6 +1,6 @@
 //! `asya send`: queue input and return.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
 use asya_manifest::Directory;
@@ -35,7 +35,11 @@ pub(crate) async fn run(options: SendOptions) -> anyhow::Result<Exit> {
             .unzip();
         for (id, published) in ids.into_iter().zip(join_all(publishing).await) {
             published.with_context(|| format!("failed to queue envelope {id}"))?;
-            writeln!(std::io::stdout(), "{id}").context("failed to print the id of a queued envelope")?;
+            match writeln!(std::io::stdout(), "{id}") {
+                // Who has seen enough ids still wants all inputs to be queued.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                printed => printed.context("failed to print the id of a queued envelope")?,
+            }
         }
     }
     Ok(Exit::Success)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use asya_transport::Depth;
 
 use crate::arguments::UpOptions;
-use crate::commands::{display, interrupted, prepare};
+use crate::commands::{counted, display, interrupted, prepare};
 use crate::exit::Exit;
 use crate::local::Engine;
 use crate::view::{Screen, Tracker, say, summary};
@@ -31,8 +31,8 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
     tokio::spawn(async move { while finals.recv().await.is_some() {} });
     let dir = options.place.dir.display();
     say(&format!(
-        "running {} actors of {dir}; give them work with: asya send {dir} …",
-        names.len()
+        "running {} of {dir}; give work with: asya send {dir} …",
+        counted(names.len(), "actor")
     ));
 
     let ended = tokio::select! {
@@ -42,15 +42,18 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
         error = display(&engine, &screen) => Err(error),
     };
     screen.clear();
-    let report = engine.figures(|tracker| summary(tracker, &names, started.elapsed(), engine.results()));
+    let (watch, results) = (engine.watch(), engine.results().to_owned());
     let returned = engine.drain(options.local.grace).await;
+    let report = watch.look(|tracker| summary(tracker, &names, started.elapsed(), &results));
     say(report.trim_end());
     if returned > 0 {
         say(&format!(
-            "{returned} messages were not finished in time and stay queued"
+            "{} not finished in time, still queued",
+            counted(returned, "message")
         ));
     }
     match ended {
+        Ok(Exit::Interrupted) if options.drain => Ok(Exit::Interrupted),
         // Ending is what a person who presses Ctrl-C here asks for: nothing has gone wrong.
         Ok(_) => Ok(Exit::Success),
         Err(error) => Err(error),

@@ -36,7 +36,7 @@ pub(crate) struct Engine {
     transport: Arc<LocalTransport>,
     steps: Vec<Step>,
     ends: Vec<EndActor>,
-    watch: Arc<Watch>,
+    reports: Arc<Reports>,
     results: PathBuf,
     // Held until everything that uses the sockets has ended.
     sockets: tempfile::TempDir,
@@ -54,33 +54,58 @@ struct EndActor {
     server: JoinHandle<()>,
 }
 
-/// Where reports of all sidecars come together.
-struct Watch {
+/// Where reports of all sidecars come together. Outlives the engine, so that the last word is said after the drain.
+pub(crate) struct Watch {
     tracker: Mutex<Tracker>,
     changed: Notify,
-    finals: mpsc::Sender<Bytes>,
+}
+
+/// What the sidecars report to.
+struct Reports {
+    watch: Arc<Watch>,
+    /// Taken away at the end, so that whoever prints the finals sees that there will be no more.
+    finals: Mutex<Option<mpsc::Sender<Bytes>>>,
 }
 
 impl Watch {
+    /// Looks at the figures of this run.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Tracker) -> T) -> T {
+        look(&self.tracker())
+    }
+
     fn tracker(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reporter for Watch {
+impl Reports {
+    fn finals(&self) -> MutexGuard<'_, Option<mpsc::Sender<Bytes>>> {
+        self.finals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reporter for Reports {
     fn progress(&self, progress: Progress) {
-        self.tracker()
+        self.watch
+            .tracker()
             .progress(&progress.actor, &progress.envelope.id, &progress.event);
     }
 
     fn finish(&self, report: FinalReport) -> BoxFuture<'static, Result<(), ReportError>> {
-        let is_news = self.tracker().finish(&report);
-        self.changed.notify_one();
-        let finals = self.finals.clone();
+        let (watch, finals) = (Arc::clone(&self.watch), self.finals().clone());
         Box::pin(async move {
-            if is_news {
-                // Nobody reads standard output any more: the result is stored, which is what counts.
-                let _shown = finals.send(report.message).await;
+            // Room first, so that what counts as ended is sure to be printed, however slow the reader is. Without a
+            // reader there is no room either, and the result is stored, which is what counts.
+            let room = match &finals {
+                Some(finals) => finals.reserve().await.ok(),
+                None => None,
+            };
+            let is_news = watch.tracker().finish(&report);
+            watch.changed.notify_one();
+            if let Some(room) = room
+                && is_news
+            {
+                room.send(report.message);
             }
             Ok(())
         })
@@ -105,13 +130,15 @@ impl Engine {
         let watch = Arc::new(Watch {
             tracker: Mutex::new(tracker),
             changed: Notify::new(),
-            finals,
         });
         let mut engine = Self {
             transport,
             steps: Vec::new(),
             ends: Vec::new(),
-            watch,
+            reports: Arc::new(Reports {
+                watch,
+                finals: Mutex::new(Some(finals)),
+            }),
             results: results_dir,
             sockets,
             _lock: lock,
@@ -164,7 +191,7 @@ impl Engine {
             concurrency: NonZeroUsize::new(END_CONCURRENCY).unwrap_or(NonZeroUsize::MIN),
             ..ServerOptions::new(socket_dir)
         };
-        let watch = Arc::clone(&self.watch);
+        let watch = self.watch();
         let observer = move |ended: &asya_crew::Ended<'_>| {
             if let Some(stored) = ended.stored {
                 let place = stored
@@ -200,13 +227,13 @@ impl Engine {
     }
 
     fn reporter(&self) -> Arc<dyn Reporter> {
-        Arc::<Watch>::clone(&self.watch)
+        Arc::<Reports>::clone(&self.reports)
     }
 
     /// Queues inputs and counts them as part of this run.
     pub(crate) async fn submit(&self, inputs: Vec<Input>) -> anyhow::Result<()> {
         for input in &inputs {
-            self.watch.tracker().sent(&input.id);
+            self.reports.watch.tracker().sent(&input.id);
         }
         let published = join_all(
             inputs
@@ -222,12 +249,12 @@ impl Engine {
 
     /// Resolves when something may have come to its end.
     pub(crate) async fn changed(&self) {
-        self.watch.changed.notified().await;
+        self.reports.watch.changed.notified().await;
     }
 
-    /// Looks at the figures of this run.
-    pub(crate) fn figures<T>(&self, look: impl FnOnce(&Tracker) -> T) -> T {
-        look(&self.watch.tracker())
+    /// The figures of this run.
+    pub(crate) fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.reports.watch)
     }
 
     /// Messages by actor, dead letters not among them.
@@ -259,7 +286,9 @@ impl Engine {
     /// Stops pulling, lets running calls end, at most for `grace`, and ends every process. Returns how many messages
     /// went back to their queues unfinished.
     pub(crate) async fn drain(self, grace: Duration) -> usize {
-        let Self { steps, ends, .. } = self;
+        let Self {
+            steps, ends, reports, ..
+        } = self;
         let steps = steps.into_iter().map(|step| async move {
             let drained = step.sidecar.drain(grace).await;
             step.runtime.stop().await;
@@ -274,7 +303,9 @@ impl Engine {
             }
             drained.returned
         });
-        returned + join_all(ends).await.into_iter().sum::<usize>()
+        let returned = returned + join_all(ends).await.into_iter().sum::<usize>();
+        reports.finals().take();
+        returned
     }
 
     /// Where results are stored.

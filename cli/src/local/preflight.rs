@@ -2,7 +2,7 @@
 //! be imported.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::Output;
 
 use asya_manifest::{Actor, Directory, Inspection, Problem, RuntimeKind};
 use futures::stream::{self, StreamExt as _};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::settings::{self, RuntimeSettings};
 use super::state::State;
+use crate::guard;
 
 /// Imports checked at the same time.
 const CHECKS: usize = 4;
@@ -54,6 +55,7 @@ pub(crate) async fn load(dir: &Path, state: &State, python: &str) -> anyhow::Res
     }
     problems.extend(import_problems(&actors).await);
     if !problems.is_empty() {
+        state.forget_if_unused();
         return Err(problems.into());
     }
     notices.extend(found.iter().map(ToString::to_string));
@@ -96,34 +98,44 @@ async fn import_problems(actors: &[(Actor, RuntimeSettings)]) -> Vec<Problem> {
         .await
 }
 
+/// Below a guard like the runtime itself: what the import starts must not outlive the check, nor `asya` being killed.
+async fn check(settings: &RuntimeSettings) -> std::io::Result<Output> {
+    let mut child = settings.guarded()?.arg("--check").spawn()?;
+    // Waiting closes the pipe that is still in the child, and the guard would kill.
+    let _open = child.stdin.take();
+    child.wait_with_output().await
+}
+
+fn python_problem(actor: &Actor, reason: &str) -> Problem {
+    let key = "spec.workload.pythonExecutable";
+    Problem::new(
+        actor.location(key),
+        key,
+        format!("Python cannot be started: {reason}"),
+    )
+    .hint("install Python 3.7 or newer, or name one with --python")
+}
+
+fn last_line(output: &[u8]) -> String {
+    let said = String::from_utf8_lossy(output);
+    said.lines()
+        .last()
+        .unwrap_or("the runtime said nothing")
+        .to_owned()
+}
+
 /// Asks the runtime itself whether it can import the handler.
 async fn import_problem(actor: &Actor, settings: &RuntimeSettings) -> Option<Problem> {
-    let (program, arguments) = settings.command.split_first()?;
-    let mut command = tokio::process::Command::new(program);
-    command
-        .args(arguments)
-        .arg("--check")
-        .envs(&settings.environment)
-        .current_dir(&settings.directory)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    let output = match tokio::time::timeout(IMPORT_TIMEOUT, command.output()).await {
+    let output = match tokio::time::timeout(IMPORT_TIMEOUT, check(settings)).await {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) => {
-            let key = "spec.workload.pythonExecutable";
-            let problem = Problem::new(
-                actor.location(key),
-                key,
-                format!("cannot start {program}: {error}"),
-            );
-            return Some(problem.hint("install Python 3.7 or newer, or name one with --python"));
-        }
+        Ok(Err(error)) => return Some(python_problem(actor, &error.to_string())),
         Err(_) => return None,
     };
     if output.status.success() {
         return None;
+    }
+    if output.status.code() == Some(guard::NOT_STARTED.into()) {
+        return Some(python_problem(actor, &last_line(&output.stderr)));
     }
     let key = actor.runtime_env_key("ASYA_HANDLER").unwrap_or_default();
     let answer = output.stdout.split(|byte| *byte == b'\n').rev().find_map(|line| {
@@ -136,13 +148,8 @@ async fn import_problem(actor: &Actor, settings: &RuntimeSettings) -> Option<Pro
             .as_ref()
             .and_then(|answer| Some(answer.get(name)?.as_str()?.to_owned()))
     };
-    let message = text("error").unwrap_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        format!(
-            "the handler cannot be loaded: {}",
-            said.lines().last().unwrap_or("the runtime said nothing")
-        )
-    });
+    let message = text("error")
+        .unwrap_or_else(|| format!("the handler cannot be loaded: {}", last_line(&output.stderr)));
     let problem = Problem::new(actor.location(&key), key, message);
     Some(match text("hint") {
         Some(hint) => problem.hint(hint),

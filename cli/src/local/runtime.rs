@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,10 @@ use asya_runtime_protocol::{READY_FILE_NAME, SOCKET_NAME};
 use asya_sidecar::RuntimeControl;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::settings::RuntimeSettings;
-use crate::guard;
 
 /// Starts in a row that never get ready after which the handler is taken to be unable to start.
 const HOPELESS: u32 = 3;
@@ -178,25 +177,20 @@ impl Keeper {
             // What an earlier incarnation left would look like this one being ready.
             let _absent = std::fs::remove_file(self.socket_dir.join(name));
         }
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(guard::ARGUMENT)
-            .args(&self.settings.command)
-            .envs(&self.settings.environment)
+        let mut child = self
+            .settings
+            .guarded()?
             .env("ASYA_SOCKET_DIR", &self.socket_dir)
             .env("ASYA_SOCKET_NAME", SOCKET_NAME)
-            .current_dir(&self.settings.directory)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()?;
         if let Some(stdout) = child.stdout.take() {
             let (printed, actor) = (Arc::clone(&self.printed), self.settings.actor.clone());
             self.follow(stdout, move |line| printed(&actor, line))?;
         }
         if let Some(stderr) = child.stderr.take() {
-            let last = Arc::clone(&self.last_lines);
+            let (last, actor) = (Arc::clone(&self.last_lines), self.settings.actor.clone());
             self.follow(stderr, move |line| {
+                tracing::info!("[{actor}] {line}"); // Seen with --verbose; the log file has it in any case.
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.len() == LAST_LINES {
                     last.pop_front();

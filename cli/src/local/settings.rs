@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use asya_manifest::{Actor, EnvValue, GoDuration, Problem, Problems, RuntimeKind};
@@ -18,6 +19,25 @@ pub(crate) struct RuntimeSettings {
     pub(crate) environment: BTreeMap<String, String>,
     /// Working directory: where the manifests and handlers are.
     pub(crate) directory: PathBuf,
+}
+
+impl RuntimeSettings {
+    /// The command below a [guard](crate::guard), with pipes for input and output. Everything that it starts ends when
+    /// its standard input is closed, and so with this process. It has a process group of its own, so that Ctrl-C on
+    /// the terminal reaches only `asya`.
+    pub(crate) fn guarded(&self) -> std::io::Result<tokio::process::Command> {
+        let mut command = tokio::process::Command::new(std::env::current_exe()?);
+        command
+            .arg(crate::guard::ARGUMENT)
+            .args(&self.command)
+            .envs(&self.environment)
+            .current_dir(&self.directory)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ok(command)
+    }
 }
 
 /// The runtime of `actor`; remarks about what differs from a cluster go to `notices`, mistakes to `problems`.
@@ -41,13 +61,14 @@ pub(crate) fn runtime(
             }
             EnvValue::FromCluster { reference, location } => {
                 if std::env::var_os(&name).is_none() {
-                    let message = format!("{name} comes from {reference}, which a local run does not have");
+                    let message = format!("comes from {reference}, which a local run does not have");
                     let hint = format!("set {name} in the environment of asya if the handler needs it");
                     notices.push(Problem::new(location, name, message).hint(hint));
                 }
             }
         }
     }
+    notice_unused(actor, notices);
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf());
     let command = match actor.workload.runtime {
         RuntimeKind::Python => {
@@ -64,6 +85,21 @@ pub(crate) fn runtime(
         command,
         environment,
         directory,
+    }
+}
+
+/// Fields that a manifest may have and this version does nothing with.
+fn notice_unused(actor: &Actor, notices: &mut Problems) {
+    let retries = actor
+        .sidecar_variables()
+        .iter()
+        .any(|(name, _)| name.starts_with("ASYA_RETRY_"));
+    let runtime = !actor.runtime_variables().is_empty();
+    for (key, is_set) in [("spec.retry", retries), ("spec.runtime", runtime)] {
+        if is_set {
+            let message = "has no effect in a local run of this version";
+            notices.push(Problem::new(actor.location(key), key, message));
+        }
     }
 }
 

@@ -49,6 +49,18 @@ impl State {
         Ok(Self { directory })
     }
 
+    /// Removes the directory again if nothing but the runtime file is in it, as after a refused manifest.
+    pub(crate) fn forget_if_unused(&self) {
+        let runtime = self.directory.join("runtime");
+        let only_runtime = std::fs::read_dir(&self.directory)
+            .is_ok_and(|entries| entries.flatten().all(|entry| entry.path() == runtime));
+        if only_runtime {
+            // What cannot be removed does no harm and is used by the next run.
+            let _removed =
+                std::fs::remove_dir_all(&runtime).and_then(|()| std::fs::remove_dir(&self.directory));
+        }
+    }
+
     /// Takes the right to run the actors; it ends with the value, or with the process.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let path = self.directory.join("lock");

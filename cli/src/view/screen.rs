@@ -45,8 +45,8 @@ impl std::io::Write for SharedScreen {
 
 /// Says one line above the live ones, if there are any.
 pub(crate) fn say(line: &str) {
-    // Nothing can be done about a standard error that takes no text.
-    let _written = writeln!(SharedScreen, "{line}");
+    // In one piece: the live lines come back after each. Nothing can be done about a standard error that takes no text.
+    let _written = SharedScreen.write_all(format!("{line}\n").as_bytes());
 }
 
 /// The live display of one run.
@@ -100,11 +100,12 @@ impl Screen {
         }
     }
 
-    /// Takes the live lines away; the summary tells the same and more.
+    /// Takes the live lines away for good; the summary tells the same and more.
     pub(crate) fn clear(&self) {
         if let Some(lines) = &self.lines {
             // A terminal that has gone away cannot be cleared and need not be.
             let _cleared = lines.all.clear();
+            lines.all.set_draw_target(ProgressDrawTarget::hidden());
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn expect_kind(
     }
     let hint = match node.kind {
         Kind::Null => "give it a value or remove the key",
-        _ => "",
+        _ => how_to_write(expected),
     };
     found.problem(
         node.position,
@@ -26,6 +26,19 @@ pub(super) fn expect_kind(
         format!("expected {expected}, found {}", node.describe()),
         hint,
     );
+}
+
+/// How a value of the expected kind looks in YAML.
+fn how_to_write(expected: &str) -> &'static str {
+    match expected {
+        "a mapping" => "write `key: value` lines, indented below the key",
+        "a list" => "write `- item` lines, indented below the key",
+        "an integer" => "write a whole number, without quotes or unit",
+        "a number" => "write a number such as 2 or 0.5, without quotes",
+        "a duration" => "write it like 500ms, 30s or 1h30m",
+        "a size in bytes" => "write bytes, or a quantity like 64Mi or 10M",
+        _ => "write one value on the line of its key",
+    }
 }
 
 pub(super) fn conform_text(node: &Node, path: &KeyPath, found: &mut Findings<'_>) {

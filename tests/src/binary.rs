@@ -1,0 +1,45 @@
+//! The programs under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The `asya` of this source tree, in the profile of these tests. Built at the first call; nothing to do when fresh.
+pub fn asya() -> &'static Path {
+    static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        // target/<profile>/deps/e2e-<hash>
+        let test = std::env::current_exe().expect("a test has a path");
+        let profile = test
+            .ancestors()
+            .nth(2)
+            .expect("tests lie in target/<profile>/deps");
+        let target = profile.parent().expect("profiles lie in the target directory");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(["build", "--quiet", "--package", "asya", "--target-dir"])
+            .arg(target)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.status().expect("cargo can be started");
+        status.success().then(|| profile.join("asya"))
+    });
+    binary.as_deref().expect("asya can be built, see above")
+}
+
+/// The Python behind `python3`. A version manager's shim costs more time than most handlers here.
+pub fn real_python() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let output = Command::new("python3")
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output()
+            .expect("python3 is installed");
+        String::from_utf8(output.stdout)
+            .expect("its path is text")
+            .trim()
+            .to_owned()
+    })
+}
