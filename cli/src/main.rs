@@ -14,6 +14,7 @@ mod local;
 mod logging;
 mod view;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -47,17 +48,17 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command line program")]
+/// Says why, and returns the exit code, which is right also when nobody reads the reason.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let label = console::style("error:").for_stderr().red().bold();
-    if let Some(problems) = error.downcast_ref::<asya_manifest::Problems>() {
-        eprintln!("{label} the manifests cannot be used as they are\n{problems}");
-        return Exit::Usage.into();
-    }
-    eprintln!("{label} {error:#}");
-    if error.downcast_ref::<UsageError>().is_some() {
-        Exit::Usage.into()
+    let (reason, exit) = if let Some(problems) = error.downcast_ref::<asya_manifest::Problems>() {
+        let reason = format!("the manifests cannot be used as they are\n{problems}");
+        (reason, Exit::Usage)
+    } else if error.downcast_ref::<UsageError>().is_some() {
+        (format!("{error:#}"), Exit::Usage)
     } else {
-        Exit::CannotGoOn.into()
-    }
+        (format!("{error:#}"), Exit::CannotGoOn)
+    };
+    let _unread = writeln!(std::io::stderr(), "{label} {reason}");
+    exit.into()
 }
