@@ -36,8 +36,9 @@ test-unit: deps-test ## 2 min | Unit and doc tests, the Python runtime, the exam
 test-integration: deps-test ## 2 min | Each crate against real sockets, processes and files
 	cargo test $(CRATES) --test '*'
 
-test-e2e: deps-test ## 3 min | The command line as a whole: runs, kills, restarts, bad input
+test-e2e: deps-test ## 3 min | The command line as a whole, and every command of the pages
 	cargo test --package asya-tests
+	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md
 
 test-cov: deps-test ## 10 min | Line coverage of the Rust tests; not part of CI
 	@scripts/coverage.sh
