@@ -7,7 +7,7 @@ use asya_runtime_protocol::{Envelope, ParseError, Parsed};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::config::{Config, DELIVERY_BACKSTOP};
+use crate::config::Config;
 use crate::errors::{Failure, fail, fail_unreadable};
 use crate::plan::{Plan, Reason};
 
@@ -63,12 +63,12 @@ pub(crate) fn admit(
             body.len(),
             config.max_message_size
         );
-        return Admission::refuse(fail_unreadable(
-            config,
-            body,
-            delivery,
-            Failure::new(Reason::Validation, error),
-        ));
+        let failure = Failure::new(Reason::Validation, error);
+        // Its id is needed to tell who waits for it; its payload is kept as far as the queues take it.
+        return Admission::refuse(match Envelope::parse(body) {
+            Ok(parsed) => fail(config, &parsed.envelope, body, delivery, failure),
+            Err(_) => fail_unreadable(config, body, delivery, failure),
+        });
     }
     let parsed = match Envelope::parse(body) {
         Ok(parsed) => parsed,
@@ -81,23 +81,14 @@ pub(crate) fn admit(
             return Admission::refuse(fail_unreadable(config, body, delivery, failure));
         }
     };
-    match refusal(config, &parsed.envelope, delivery, now) {
+    match refusal(config, &parsed.envelope, now) {
         Some(failure) => Admission::refuse(fail(config, &parsed.envelope, body, delivery, failure)),
         None => Admission::Run(Arc::new(work(config, parsed, delivery, now))),
     }
 }
 
 /// Why a readable envelope is not run, if so.
-fn refusal(
-    config: &Config,
-    envelope: &Envelope,
-    delivery: &DeliveryFacts,
-    now: DateTime<Utc>,
-) -> Option<Failure> {
-    if delivery.deliveries > config.max_deliveries.saturating_add(DELIVERY_BACKSTOP) {
-        let error = format!("Delivered {} times without an outcome", delivery.deliveries);
-        return Some(Failure::new(Reason::Poison, error));
-    }
+fn refusal(config: &Config, envelope: &Envelope, now: DateTime<Utc>) -> Option<Failure> {
     if config.role.is_end() {
         return None; // End actors check neither route nor deadline (contract §9, rulings 14).
     }

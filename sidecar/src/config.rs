@@ -33,7 +33,8 @@ pub struct Config {
     /// Largest message that the queues take, in bytes; above `max_message_size` it leaves room for an error envelope
     /// to carry the original whole. Default 64 MiB.
     pub publish_limit: usize,
-    /// Deliveries above which a message is suspect and runs alone (rulings 1). Default 3.
+    /// Deliveries above which a message is suspect and runs alone (rulings 1). Only its own failure condemns it then:
+    /// deliveries also grow when a process ends that merely held it. Default 3.
     pub max_deliveries: u32,
     /// Hops after which an envelope is taken for a loop and fails. Default 10 000.
     pub max_hops: u64,
@@ -59,10 +60,6 @@ impl Role {
         matches!(self, Self::HappyEnd | Self::ErrorEnd)
     }
 }
-
-/// Deliveries beyond the suspect limit after which even a message that always runs alone is given up: it has taken
-/// its whole process down each time. The same figure that queues are declared with as a backstop (rulings 1).
-pub const DELIVERY_BACKSTOP: u32 = 10;
 
 const MIB: usize = 1024 * 1024;
 

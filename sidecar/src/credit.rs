@@ -24,7 +24,7 @@ pub(crate) struct Credits {
 /// The right to hold one message; gives itself back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _message: OwnedSemaphorePermit,
+    message: Option<OwnedSemaphorePermit>,
     bytes: usize,
     credits: Arc<Credits>,
 }
@@ -65,7 +65,7 @@ impl Credits {
         self.largest
             .store(bytes.max(largest - largest / 16), Ordering::Relaxed);
         Some(Permit {
-            _message: message,
+            message: Some(message),
             bytes,
             credits: Arc::clone(self),
         })
@@ -78,7 +78,7 @@ impl Credits {
 
     /// Bytes of all messages held.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Acquire)
     }
 
     fn fit_in_bytes(&self) -> usize {
@@ -96,7 +96,9 @@ impl Credits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.credits.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.credits.bytes.fetch_sub(self.bytes, Ordering::Release);
+        // Before the wake-up: whoever it wakes must see the permit.
+        drop(self.message.take());
         self.credits.released.notify_one();
     }
 }
@@ -129,6 +131,20 @@ mod tests {
         drop(permit);
         assert_eq!(waiting.await.expect("the task ends"), 1);
         assert_eq!((credits.taken(), credits.bytes()), (0, 0));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_release_is_missed_by_a_waiter_on_another_thread() {
+        let credits = Credits::new(1, 1_000);
+        let (permits, mut returned) = tokio::sync::mpsc::unbounded_channel();
+        let releasing = tokio::spawn(async move { while returned.recv().await.is_some() {} });
+        for round in 0..20_000 {
+            let free = tokio::time::timeout(std::time::Duration::from_secs(10), credits.available(1)).await;
+            assert_eq!(free, Ok(1), "round {round}: the release was missed");
+            permits.send(credits.take(1)).expect("the other task runs");
+        }
+        drop(permits);
+        releasing.await.expect("the other task ends");
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ mod sidecar;
 mod supervision;
 mod tree;
 
-pub use config::{Config, DELIVERY_BACKSTOP, Role};
+pub use config::{Config, Role};
 pub use context::{Fault, Faults, Part, Point, RuntimeControl};
 pub use ledger::Stage;
 pub use report::{Event, FinalReport, FinalStatus, NoReporter, Progress, ReportError, Reporter};

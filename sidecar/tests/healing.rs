@@ -117,6 +117,11 @@ async fn one_case(house: &House, case: usize, part: Part, point: Point, owner: P
         ids.len(),
         "{label}: a repeated message has another id"
     );
+    assert!(
+        arrived.len() <= 2 * ids.len(),
+        "{label}: one fault repeats what was in flight, once: {} messages",
+        arrived.len()
+    );
     assert_eq!(
         house.depth("error-end").await,
         0,

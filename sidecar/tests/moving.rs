@@ -334,3 +334,50 @@ async fn a_payload_is_the_same_byte_for_byte_after_ten_native_hops() {
         runtime.stop().await;
     }
 }
+
+#[tokio::test]
+async fn messages_that_were_only_held_are_never_condemned_by_their_deliveries() {
+    let house = House::new();
+    house.declare(&["work", "sink"]).await;
+    let config = house.config("work", Role::Step);
+    for id in ["a", "b", "c"] {
+        house.publish("work", envelope(id, &["work", "sink"], "1")).await;
+    }
+    // Twenty times a process takes them and ends without running them.
+    let queue = asya_transport::QueueName::for_actor("work");
+    for _ in 0..20 {
+        let mut consumer = house.transport.consume(&queue).await.expect("opens a consumer");
+        assert_eq!(consumer.receive(10).await.expect("receives").len(), 3);
+    }
+    let runtime = Runtime::start(&config.socket_dir, echo);
+    let sidecar = start(&house, config).await;
+    house.wait_empty("work").await;
+    assert_eq!(house.take("sink", 3).await.len(), 3);
+    assert_eq!(house.depth("error-end").await, 0);
+    sidecar.drain(PATIENCE).await;
+    runtime.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_fails_under_its_own_id() {
+    let house = House::new();
+    house.declare(&["work", "sink"]).await;
+    let mut config = house.config("work", Role::Step);
+    config.max_message_size = 200;
+    let runtime = Runtime::start(&config.socket_dir, echo);
+    let sidecar = start(&house, config).await;
+    let payload = format!("\"{}\"", "x".repeat(300));
+    house
+        .publish("work", envelope("large", &["work", "sink"], &payload))
+        .await;
+    let failed = house.take("error-end", 1).await;
+    assert_eq!(failed[0].envelope().id, "large");
+    assert!(
+        failed[0].text().contains("over the limit of 200 bytes"),
+        "{}",
+        failed[0].text()
+    );
+    assert!(failed[0].text().contains(&payload));
+    sidecar.drain(PATIENCE).await;
+    runtime.stop().await;
+}

@@ -80,7 +80,7 @@ impl Probe {
             return unchanged;
         }
         if since.elapsed() >= context.config.runtime_ready_timeout {
-            self.give_up(since.elapsed(), readiness);
+            self.give_up(since.elapsed(), readiness).await;
         }
         false
     }
@@ -101,7 +101,7 @@ impl Probe {
             .is_ok()
     }
 
-    fn give_up(&mut self, waited: Duration, readiness: Readiness) {
+    async fn give_up(&mut self, waited: Duration, readiness: Readiness) {
         let context = &self.context;
         let socket = context.config.socket();
         if !self.was_ready || readiness == Readiness::Suspended {
@@ -114,6 +114,9 @@ impl Probe {
             return;
         }
         let returned = context.ledger.return_waiting();
+        if let Some(control) = &context.runtime_control {
+            control.restart().await; // It may live and have lost its socket.
+        }
         self.waiting_since = Some(Instant::now());
         tracing::error!(
             actor = %context.actor, socket = %socket.display(), returned,
