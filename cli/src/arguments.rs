@@ -12,7 +12,7 @@ Exit codes:
   1    an envelope of the run ended in error-end
   2    the command line or a manifest is wrong; nothing was started
   3    --timeout passed before the run was over
-  4    asya could not go on (disk full, a runtime that never gets ready, state directory in use)
+  4    asya could not go on (input cannot be queued, a runtime never gets ready, state directory in use)
   130  interrupted; what was not finished is still queued";
 
 /// Run actor pipelines of plain Python functions.

@@ -13,7 +13,8 @@ pub(crate) enum Exit {
     Usage,
     /// `--timeout` passed before the run was over.
     TimedOut,
-    /// Asya itself could not go on: disk full, a runtime that never gets ready, a state directory in use.
+    /// Asya itself could not go on: input that cannot be queued, a runtime that never gets ready, a state directory
+    /// in use. A disk that fills up later is waited for, with a warning.
     CannotGoOn,
     /// Ended by Ctrl-C or SIGTERM; what was not finished is still queued.
     Interrupted,

@@ -31,25 +31,38 @@ fn main() -> ExitCode {
     logging::start(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::new(error).context("failed to start the async runtime")),
+        Err(error) => {
+            let (reason, exit) =
+                explain(&anyhow::Error::new(error).context("failed to start the async runtime"));
+            // Nothing runs yet that the write could hold back.
+            let _unread = writeln!(std::io::stderr(), "{reason}");
+            return exit.into();
+        }
     };
-    let ended = runtime.block_on(async {
-        match arguments.command {
+    let exit = runtime.block_on(async {
+        let ended = match arguments.command {
             Command::Run(options) => commands::run::run(options).await,
             Command::Up(options) => commands::up::run(options).await,
             Command::Send(options) => commands::send::run(options).await,
-        }
+        };
+        let exit = match ended {
+            Ok(exit) => exit,
+            Err(error) => {
+                let (reason, exit) = explain(&error);
+                view::say_last(&reason).await;
+                exit
+            }
+        };
+        view::flush().await;
+        exit
     });
     // Blocking reads of pipes must not hold the process back.
     runtime.shutdown_background();
-    match ended {
-        Ok(exit) => exit.into(),
-        Err(error) => fail(&error),
-    }
+    exit.into()
 }
 
-/// Says why, and returns the exit code, which is right also when nobody reads the reason.
-fn fail(error: &anyhow::Error) -> ExitCode {
+/// What to say about an error, and the exit code.
+fn explain(error: &anyhow::Error) -> (String, Exit) {
     let label = console::style("error:").for_stderr().red().bold();
     let (reason, exit) = if let Some(problems) = error.downcast_ref::<asya_manifest::Problems>() {
         let reason = format!("the manifests cannot be used as they are\n{problems}");
@@ -59,6 +72,5 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     } else {
         (format!("{error:#}"), Exit::CannotGoOn)
     };
-    let _unread = writeln!(std::io::stderr(), "{label} {reason}");
-    exit.into()
+    (format!("{label} {reason}"), exit)
 }

@@ -180,13 +180,17 @@ fn a_message_of_64_mib_is_worked_on() {
 
 #[test]
 fn a_message_above_64_mib_is_stored_whole() {
-    let body = envelope("bigger", &format!("\"{}\"", "x".repeat(64 * MIB)));
-    let (happy, errors) = work_on(body.clone());
+    let text = "x".repeat(64 * MIB);
+    let (happy, errors) = work_on(envelope("bigger", &format!("\"{text}\"")));
     assert_eq!(happy.len(), 0);
     let [error] = &errors[..] else { panic!("one error") };
+    assert_eq!(
+        error.id, "bigger",
+        "it fails under its own id, so that a run which waits for it ends"
+    );
     let payload = error.payload();
     assert!(
-        payload["original_body"] == body.as_str(),
+        payload["original_payload"] == text.as_str(),
         "the original is kept whole"
     );
     assert!(

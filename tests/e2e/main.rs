@@ -8,6 +8,7 @@ mod bad_messages;
 mod killing;
 mod lifecycle;
 mod manifests;
+mod output;
 mod pipelines;
 mod run;
 mod sending;

@@ -157,3 +157,26 @@ fn an_interrupted_drain_does_not_claim_that_the_queues_are_empty() {
     assert_eq!(pipeline.queue().messages(), 1);
     pipeline.await_no_process();
 }
+
+#[test]
+fn drain_does_not_wait_for_messages_of_actors_that_the_directory_does_not_have() {
+    let pipeline = doubling();
+    let sent = pipeline.asya("send").args(["--input", "1"]).run().expect_code(0);
+    pipeline.queue().put(
+        "removed",
+        "m-1",
+        &b"{\"id\":\"x\",\"route\":{\"actors\":[\"removed\"],\"current\":0},\"payload\":1}"[..],
+    );
+    pipeline
+        .asya("up")
+        .arg("--drain")
+        .run()
+        .expect_code(0)
+        .expect_stderr(&["note: 1 message waits for removed, which this directory does not have"]);
+    assert_eq!(stored_ids(&pipeline), sent.ids().into_iter().collect());
+    assert_eq!(
+        pipeline.queue().messages(),
+        1,
+        "it still waits for an actor that takes it"
+    );
+}

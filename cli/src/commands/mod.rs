@@ -5,26 +5,39 @@ pub(crate) mod send;
 pub(crate) mod up;
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::path::Path;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::arguments::Place;
+use crate::exit::UsageError;
 use crate::local::{Engine, Project, State, load};
-use crate::view::Screen;
-
-/// Pause between two looks at the queues for the display.
-const DISPLAY_INTERVAL: Duration = Duration::from_millis(150);
+use crate::view::{Screen, say};
 
 /// Opens the state directory and checks the project.
 async fn prepare(place: &Place, python: &str) -> anyhow::Result<(State, Project)> {
     if !place.dir.is_dir() {
-        return Err(crate::exit::UsageError(format!("{} is not a directory", place.dir.display())).into());
+        return Err(UsageError(format!("{} is not a directory", place.dir.display())).into());
     }
+    check_searchable(&place.dir)?;
     let state = State::open(&place.dir, place.state_dir.as_deref())?;
     let project = load(&place.dir, &state, python).await?;
     Ok((state, project))
+}
+
+/// Python finds the handlers through PYTHONPATH, which cannot carry every name that a directory may have.
+fn check_searchable(dir: &Path) -> anyhow::Result<()> {
+    let whole = std::path::absolute(dir)?;
+    match whole.to_str() {
+        Some(path) if !path.contains(':') => Ok(()),
+        Some(path) => Err(UsageError(format!(
+            "{path}: Python cannot search a directory with ':' in its path; rename it"
+        ))
+        .into()),
+        None => Err(UsageError(format!("{}: the path is not UTF-8; rename it", whole.display())).into()),
+    }
 }
 
 /// `1 thing`, `2 things`.
@@ -35,15 +48,32 @@ fn counted(count: usize, thing: &str) -> String {
 
 /// Keeps the display up to date for ever; ends only when the queue cannot be read.
 async fn display(engine: &Engine, screen: &Screen) -> anyhow::Error {
-    let mut tick = tokio::time::interval(DISPLAY_INTERVAL);
+    let mut tick = tokio::time::interval_at(Instant::now() + screen.interval(), screen.interval());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut said = String::new();
     loop {
         tick.tick().await;
         match engine.depths().await {
-            Ok(depths) => engine.watch().look(|tracker| screen.show(tracker, &depths)),
+            Ok(depths) => engine
+                .watch()
+                .look(|tracker| screen.show(tracker, &depths, &mut said)),
             Err(error) => return error,
         }
     }
+}
+
+/// Tells about messages that nobody here takes.
+async fn note_strangers(engine: &Engine) -> anyhow::Result<()> {
+    for (actor, depth) in engine.strangers().await? {
+        let (count, verb) = match depth.total() {
+            1 => (String::from("1 message"), "waits"),
+            count => (format!("{count} messages"), "wait"),
+        };
+        say(&format!(
+            "note: {count} {verb} for {actor}, which this directory does not have"
+        ));
+    }
+    Ok(())
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM. A second one ends the process at once; its guards end the runtimes.

@@ -1,21 +1,28 @@
 //! `asya up`: keep a pipeline running.
 
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
 use asya_transport::Depth;
+use tokio::time::Instant;
 
 use crate::arguments::UpOptions;
-use crate::commands::{counted, display, interrupted, prepare};
+use crate::commands::{counted, display, interrupted, note_strangers, prepare};
 use crate::exit::Exit;
 use crate::local::Engine;
-use crate::view::{Screen, Tracker, say, summary};
+use crate::view::{Screen, Tracker, say, say_last, summary};
 
 /// Pause between two looks whether the queues are empty.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs until told to stop, or until every queue is empty with `--drain`.
 pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
-    let (state, project) = prepare(&options.place, &options.local.python).await?;
+    // From the first moment: the import of a handler may take long, and a parent may have had SIGINT ignored.
+    let mut interrupted = pin!(interrupted());
+    let (state, project) = tokio::select! {
+        prepared = prepare(&options.place, &options.local.python) => prepared?,
+        signal = &mut interrupted => return signal.map(|()| Exit::Interrupted).map_err(Into::into),
+    };
     let names: Vec<_> = project
         .actors
         .iter()
@@ -27,6 +34,7 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
     }
     let started = Instant::now();
     let (engine, mut finals) = Engine::start(&project, &state, Tracker::of_everything()).await?;
+    note_strangers(&engine).await?;
     // Results are stored; nobody asked to see them here.
     tokio::spawn(async move { while finals.recv().await.is_some() {} });
     let dir = options.place.dir.display();
@@ -37,20 +45,21 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
 
     let ended = tokio::select! {
         empty = empty(&engine), if options.drain => empty.map(|()| Exit::Success),
-        signal = interrupted() => signal.map(|()| Exit::Interrupted).map_err(Into::into),
+        signal = &mut interrupted => signal.map(|()| Exit::Interrupted).map_err(Into::into),
         reason = engine.failed() => Err(anyhow::anyhow!(reason)),
         error = display(&engine, &screen) => Err(error),
     };
     screen.clear();
     let (watch, results) = (engine.watch(), engine.results().to_owned());
-    let returned = engine.drain(options.local.grace).await;
+    let drained = engine.drain(Instant::now() + options.local.grace).await;
     let report = watch.look(|tracker| summary(tracker, &names, started.elapsed(), &results));
-    say(report.trim_end());
-    if returned > 0 {
-        say(&format!(
+    say_last(report.trim_end()).await;
+    if drained.returned > 0 {
+        say_last(&format!(
             "{} not finished in time, still queued",
-            counted(returned, "message")
-        ));
+            counted(drained.returned, "message")
+        ))
+        .await;
     }
     match ended {
         Ok(Exit::Interrupted) if options.drain => Ok(Exit::Interrupted),
@@ -60,7 +69,7 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
     }
 }
 
-/// Resolves when no queue holds a message in any state.
+/// Resolves when no queue of this directory holds a message in any state.
 async fn empty(engine: &Engine) -> anyhow::Result<()> {
     loop {
         if engine.depths().await?.values().map(Depth::total).sum::<u64>() == 0 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,26 +11,33 @@ use anyhow::Context as _;
 use asya_crew::{End, EndHandler, serve_end_actor};
 use asya_objects::{Durability, Results};
 use asya_runtime_protocol::ServerOptions;
-use asya_sidecar::{FinalReport, Progress, ReportError, Reporter, Role, Sidecar};
+use asya_sidecar::{Event, FinalReport, Progress, ReportError, Reporter, Role, Sidecar};
 use asya_transport::local::LocalTransport;
 use asya_transport::{Depth, Transport};
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all, select_all};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::preflight::Project;
-use super::runtime::{Printed, Runtime};
+use super::runtime::{Answered, Runtime};
 use super::state::{Lock, State};
 use super::{ERROR_END, HAPPY_END, Input, settings};
-use crate::view::{Tracker, say};
+use crate::view::Tracker;
 
 /// Results that an end actor stores at the same time.
 const END_CONCURRENCY: usize = 4;
 
 /// Final envelopes that may wait for standard output; more are waited for by the end actors.
 const FINALS: usize = 64;
+
+/// What is left of the grace for results that need only be stored or printed, if the running calls took all of it.
+pub(crate) const LEAST_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a drained queue may take to say what it holds.
+const LAST_COUNT: Duration = Duration::from_secs(1);
 
 /// A running pipeline. Dropping it ends every process that it started.
 pub(crate) struct Engine {
@@ -60,9 +68,23 @@ pub(crate) struct Watch {
     changed: Notify,
 }
 
+/// What is left after the drain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drained {
+    /// Messages whose call did not end in time.
+    pub(crate) returned: usize,
+    /// Messages queued for this directory's actors and both ends; `None` if the queue could not tell.
+    pub(crate) queued: Option<u64>,
+}
+
+/// Messages by actor, dead letters not among them.
+type Depths = BTreeMap<String, Depth>;
+
 /// What the sidecars report to.
 struct Reports {
     watch: Arc<Watch>,
+    /// By actor.
+    answered: BTreeMap<String, Answered>,
     /// Taken away at the end, so that whoever prints the finals sees that there will be no more.
     finals: Mutex<Option<mpsc::Sender<Bytes>>>,
 }
@@ -86,6 +108,11 @@ impl Reports {
 
 impl Reporter for Reports {
     fn progress(&self, progress: Progress) {
+        if matches!(progress.event, Event::Completed { .. })
+            && let Some(answered) = self.answered.get(&*progress.actor)
+        {
+            answered.store(true, Ordering::Relaxed);
+        }
         self.watch
             .tracker()
             .progress(&progress.actor, &progress.envelope.id, &progress.event);
@@ -137,6 +164,9 @@ impl Engine {
             ends: Vec::new(),
             reports: Arc::new(Reports {
                 watch,
+                answered: names()
+                    .map(|name| (name.to_owned(), Answered::default()))
+                    .collect(),
                 finals: Mutex::new(Some(finals)),
             }),
             results: results_dir,
@@ -152,7 +182,6 @@ impl Engine {
     }
 
     async fn start_steps(&mut self, project: &Project, state: &State) -> anyhow::Result<()> {
-        let printed: Printed = Arc::new(move |actor, line| say(&format!("[{actor}] {line}")));
         for (index, (actor, runtime)) in project.actors.iter().enumerate() {
             // Numbers, not names: the path of a socket has 107 bytes at most.
             let socket_dir = self.sockets.path().join(index.to_string());
@@ -161,7 +190,11 @@ impl Engine {
                 runtime.clone(),
                 socket_dir.clone(),
                 log,
-                Arc::clone(&printed),
+                self.reports
+                    .answered
+                    .get(&actor.name)
+                    .cloned()
+                    .unwrap_or_default(),
             ));
             let sidecar = Sidecar::builder(settings::sidecar(actor, socket_dir), self.transport())
                 .reporter(self.reporter())
@@ -257,15 +290,28 @@ impl Engine {
         Arc::clone(&self.reports.watch)
     }
 
-    /// Messages by actor, dead letters not among them.
-    pub(crate) async fn depths(&self) -> anyhow::Result<BTreeMap<String, Depth>> {
+    /// Messages of this directory's actors and of both ends.
+    pub(crate) async fn depths(&self) -> anyhow::Result<Depths> {
+        Ok(self.all_depths().await?.0)
+    }
+
+    /// Messages of actors that this directory does not have: nothing here takes them.
+    pub(crate) async fn strangers(&self) -> anyhow::Result<Depths> {
+        let mut strangers = self.all_depths().await?.1;
+        strangers.retain(|_, depth| depth.total() > 0);
+        Ok(strangers)
+    }
+
+    async fn all_depths(&self) -> anyhow::Result<(Depths, Depths)> {
         let depths = self.transport.depths().await?;
-        let live = depths
+        let actors = &self.reports.answered;
+        Ok(depths
             .into_iter()
-            .filter(|(queue, _)| !queue.as_str().ends_with("-dlq"));
-        Ok(live
+            .filter(|(queue, _)| !queue.as_str().ends_with("-dlq"))
             .map(|(queue, depth)| (queue.actor().to_owned(), depth))
-            .collect())
+            .partition(|(name, _)| {
+                [HAPPY_END, ERROR_END].contains(&name.as_str()) || actors.contains_key(name)
+            }))
     }
 
     /// Resolves with the reason when a part cannot go on.
@@ -283,20 +329,19 @@ impl Engine {
         select_all(runtimes.chain(sidecars)).await.0
     }
 
-    /// Stops pulling, lets running calls end, at most for `grace`, and ends every process. Returns how many messages
-    /// went back to their queues unfinished.
-    pub(crate) async fn drain(self, grace: Duration) -> usize {
-        let Self {
-            steps, ends, reports, ..
-        } = self;
-        let steps = steps.into_iter().map(|step| async move {
-            let drained = step.sidecar.drain(grace).await;
-            step.runtime.stop().await;
-            drained.returned
-        });
+    /// Stops pulling, lets running calls end until `deadline`, and ends every process.
+    pub(crate) async fn drain(mut self, deadline: Instant) -> Drained {
+        let left = move || deadline.saturating_duration_since(Instant::now());
+        let steps = std::mem::take(&mut self.steps)
+            .into_iter()
+            .map(|step| async move {
+                let drained = step.sidecar.drain(left()).await;
+                step.runtime.stop().await;
+                drained.returned
+            });
         let returned: usize = join_all(steps).await.into_iter().sum();
-        let ends = ends.into_iter().map(|end| async move {
-            let drained = end.sidecar.drain(grace).await;
+        let ends = std::mem::take(&mut self.ends).into_iter().map(|end| async move {
+            let drained = end.sidecar.drain(left().max(LEAST_GRACE)).await;
             end.stop.cancel();
             if let Err(error) = end.server.await {
                 tracing::error!(%error, "an end actor did not end cleanly");
@@ -304,8 +349,12 @@ impl Engine {
             drained.returned
         });
         let returned = returned + join_all(ends).await.into_iter().sum::<usize>();
-        reports.finals().take();
-        returned
+        let queued = match tokio::time::timeout(LAST_COUNT, self.depths()).await {
+            Ok(Ok(depths)) => Some(depths.values().map(Depth::total).sum()),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        self.reports.finals().take();
+        Drained { returned, queued }
     }
 
     /// Where results are stored.

@@ -2,12 +2,13 @@
 
 mod engine;
 mod job;
+mod output;
 mod preflight;
 mod runtime;
 mod settings;
 mod state;
 
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Drained, Engine, LEAST_GRACE};
 pub(crate) use job::{Input, resolve};
 pub(crate) use preflight::{Project, load};
 pub(crate) use state::State;

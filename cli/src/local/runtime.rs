@@ -3,19 +3,21 @@
 //! Each child runs below a [guard](crate::guard) in a process group of its own, so that Ctrl-C on the terminal reaches
 //! only `asya`, and nothing of it survives `asya`.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use asya_runtime_protocol::{READY_FILE_NAME, SOCKET_NAME};
 use asya_sidecar::RuntimeControl;
 use futures::future::BoxFuture;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::output::{Destination, Followers, LastLines};
 use super::settings::RuntimeSettings;
 
 /// Starts in a row that never get ready after which the handler is taken to be unable to start.
@@ -27,14 +29,14 @@ const RESTART: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// A runtime that was up for this long has recovered; its next restart is immediate again.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Lines kept for the report about a runtime that cannot start.
-const LAST_LINES: usize = 12;
+/// Pause between two looks whether a runtime that was started is ready.
+const READY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a runtime may take to end after it was asked to.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Gets what a runtime prints on standard output, line by line: the handler's own prints.
-pub(crate) type Printed = Arc<dyn Fn(&str, &str) + Send + Sync>;
+/// Set when a runtime has answered: then it was ready, even if nobody saw its ready file.
+pub(crate) type Answered = Arc<AtomicBool>;
 
 /// A supervised runtime. Dropping it ends the process and everything below it.
 pub(crate) struct Runtime {
@@ -53,7 +55,7 @@ impl Runtime {
         settings: RuntimeSettings,
         socket_dir: PathBuf,
         log: PathBuf,
-        printed: Printed,
+        answered: Answered,
     ) -> Self {
         let (commands, orders) = mpsc::channel(4);
         let (failed, failure) = watch::channel(None);
@@ -61,9 +63,9 @@ impl Runtime {
             settings,
             socket_dir,
             log,
-            printed,
+            answered,
             failed,
-            last_lines: Arc::default(),
+            last_lines: LastLines::default(),
         };
         tokio::spawn(keeper.keep(orders));
         Self { commands, failure }
@@ -113,9 +115,17 @@ struct Keeper {
     settings: RuntimeSettings,
     socket_dir: PathBuf,
     log: PathBuf,
-    printed: Printed,
+    answered: Answered,
     failed: watch::Sender<Option<String>>,
-    last_lines: Arc<Mutex<VecDeque<String>>>,
+    last_lines: LastLines,
+}
+
+/// One incarnation of the runtime.
+struct Incarnation {
+    child: Child,
+    /// Held apart: waiting for a child closes the one that is still in it.
+    pipe: Option<ChildStdin>,
+    followers: Followers,
 }
 
 impl Keeper {
@@ -123,8 +133,7 @@ impl Keeper {
         let mut hopeless = 0;
         let mut restarts = 0_u32;
         loop {
-            // The pipe is held apart: waiting for a child closes the one that is still in it.
-            let (mut child, mut pipe) = match self.spawn() {
+            let mut incarnation = match self.spawn() {
                 Ok(spawned) => spawned,
                 Err(error) => {
                     self.failed.send_replace(Some(format!(
@@ -135,25 +144,22 @@ impl Keeper {
                 }
             };
             let started = Instant::now();
+            let mut was_ready = false;
             let ended = tokio::select! {
-                status = child.wait() => status,
+                status = incarnation.child.wait() => status,
                 order = orders.recv() => {
                     let stop = !matches!(order, Some(Order::Restart(_)));
-                    end(&mut child, pipe.take(), stop).await;
-                    match order {
-                        Some(Order::Restart(done)) => {
-                            let _nobody_waits = done.send(());
-                            continue;
-                        }
-                        Some(Order::Stop(done)) => {
-                            let _nobody_waits = done.send(());
-                            return;
-                        }
-                        None => return,
+                    end(incarnation, stop).await;
+                    self.answered.store(false, Ordering::Relaxed);
+                    match carried_out(order) {
+                        Next::GoOn => continue,
+                        Next::Leave => return,
                     }
                 }
+                never = self.watch_ready(&mut was_ready) => match never {},
             };
-            let was_ready = self.socket_dir.join(READY_FILE_NAME).exists();
+            incarnation.followers.finish().await;
+            was_ready |= self.ready_file_is_there() | self.answered.swap(false, Ordering::Relaxed);
             hopeless = if was_ready { 0 } else { hopeless + 1 };
             self.note_end(&ended, hopeless);
             if hopeless >= HOPELESS {
@@ -166,12 +172,14 @@ impl Keeper {
             };
             if restarts > 1 {
                 let pause = RESTART.0.saturating_mul(1 << restarts.min(10)).min(RESTART.1);
-                tokio::time::sleep(pause).await;
+                if pause_for(pause, &mut orders).await == Next::Leave {
+                    return;
+                }
             }
         }
     }
 
-    fn spawn(&self) -> std::io::Result<(Child, Option<ChildStdin>)> {
+    fn spawn(&self) -> std::io::Result<Incarnation> {
         std::fs::create_dir_all(&self.socket_dir)?;
         for name in [READY_FILE_NAME, SOCKET_NAME] {
             // What an earlier incarnation left would look like this one being ready.
@@ -183,46 +191,32 @@ impl Keeper {
             .env("ASYA_SOCKET_DIR", &self.socket_dir)
             .env("ASYA_SOCKET_NAME", SOCKET_NAME)
             .spawn()?;
+        let (mut followers, actor) = (Followers::default(), &self.settings.actor);
         if let Some(stdout) = child.stdout.take() {
-            let (printed, actor) = (Arc::clone(&self.printed), self.settings.actor.clone());
-            self.follow(stdout, move |line| printed(&actor, line))?;
+            followers.follow(stdout, &self.log, Destination::Screen(actor.clone()))?;
         }
         if let Some(stderr) = child.stderr.take() {
-            let (last, actor) = (Arc::clone(&self.last_lines), self.settings.actor.clone());
-            self.follow(stderr, move |line| {
-                tracing::info!("[{actor}] {line}"); // Seen with --verbose; the log file has it in any case.
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.len() == LAST_LINES {
-                    last.pop_front();
-                }
-                last.push_back(line.to_owned());
-            })?;
+            let destination = Destination::Log(actor.clone(), self.last_lines.clone());
+            followers.follow(stderr, &self.log, destination)?;
         }
-        let pipe = child.stdin.take();
-        Ok((child, pipe))
+        Ok(Incarnation {
+            pipe: child.stdin.take(),
+            child,
+            followers,
+        })
     }
 
-    /// Copies lines into the log file and to `each`. A fork that outlives the runtime may keep the pipe open; the task
-    /// then waits without harm.
-    fn follow(
-        &self,
-        pipe: impl AsyncRead + Unpin + Send + 'static,
-        each: impl Fn(&str) + Send + 'static,
-    ) -> std::io::Result<()> {
-        let log = open_log(&self.log)?;
-        tokio::spawn(async move {
-            let mut log = tokio::fs::File::from_std(log);
-            let mut lines = BufReader::new(pipe).split(b'\n');
-            while let Ok(Some(mut line)) = lines.next_segment().await {
-                each(&String::from_utf8_lossy(&line));
-                line.push(b'\n');
-                if let Err(error) = log.write_all(&line).await {
-                    tracing::warn!(%error, "a runtime's log cannot be written");
-                    // Go on reading: a full pipe would stop the handler.
-                }
-            }
-        });
-        Ok(())
+    /// Notes when the runtime is ready. While it lives, since a runtime that ends in good order removes its ready file.
+    async fn watch_ready(&self, is_ready: &mut bool) -> Infallible {
+        while !self.ready_file_is_there() {
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+        *is_ready = true;
+        std::future::pending().await
+    }
+
+    fn ready_file_is_there(&self) -> bool {
+        self.socket_dir.join(READY_FILE_NAME).exists()
     }
 
     fn note_end(&self, ended: &std::io::Result<ExitStatus>, hopeless: u32) {
@@ -232,13 +226,11 @@ impl Keeper {
         };
         tracing::warn!(actor = %self.settings.actor, %how, "the runtime ended and is started again");
         if hopeless >= HOPELESS {
-            let last = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
-            let said: Vec<_> = last.iter().map(|line| format!("\n    {line}")).collect();
             self.failed.send_replace(Some(format!(
                 "the runtime of actor {} ended {HOPELESS} times before it was ready ({how}); it said last:{}\n  \
                  The whole log: {}",
                 self.settings.actor,
-                said.concat(),
+                self.last_lines.report(),
                 self.log.display()
             )));
         }
@@ -254,26 +246,56 @@ fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
-fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    std::fs::File::options().create(true).append(true).open(path)
+/// What the keeper does after an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Leave,
 }
 
-/// Ends a child: politely first if `politely`, then by closing its pipe, upon which its guard kills it.
-async fn end(child: &mut Child, pipe: Option<ChildStdin>, politely: bool) {
-    if let Some(mut pipe) = pipe {
-        if politely {
-            // If the guard is gone, so is the runtime.
-            let _asked = pipe.write_all(b"\n").await;
-            if tokio::time::timeout(STOP_PATIENCE, child.wait()).await.is_ok() {
-                return;
-            }
+/// Answers an order when the runtime has ended.
+fn carried_out(order: Option<Order>) -> Next {
+    let (done, next) = match order {
+        Some(Order::Restart(done)) => (done, Next::GoOn),
+        Some(Order::Stop(done)) => (done, Next::Leave),
+        None => return Next::Leave,
+    };
+    let _nobody_waits = done.send(());
+    next
+}
+
+/// Sleeps while no runtime is there, which is all that an order to end it asks for.
+async fn pause_for(pause: Duration, orders: &mut mpsc::Receiver<Order>) -> Next {
+    let over = tokio::time::sleep(pause);
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => return Next::GoOn,
+            order = orders.recv() => if carried_out(order) == Next::Leave {
+                return Next::Leave;
+            },
         }
-        drop(pipe);
+    }
+}
+
+/// Ends a runtime: politely first if `politely`, then by closing its pipe, upon which its guard kills it. Its last
+/// lines are in the log then.
+async fn end(incarnation: Incarnation, politely: bool) {
+    let Incarnation {
+        mut child,
+        pipe,
+        followers,
+    } = incarnation;
+    if let Some(mut pipe) = pipe
+        && politely
+    {
+        // If the guard is gone, so is the runtime.
+        let _asked = pipe.write_all(b"\n").await;
+        // In vain or not, the pipe is closed then.
+        let _ended = tokio::time::timeout(STOP_PATIENCE, child.wait()).await;
     }
     if let Err(error) = child.wait().await {
         tracing::warn!(%error, "a runtime could not be waited for");
     }
+    followers.finish().await;
 }

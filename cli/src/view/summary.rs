@@ -7,13 +7,7 @@ use std::time::Duration;
 use asya_sidecar::FinalStatus;
 use console::style;
 
-use super::tracker::{ActorFigures, Finished, Tracker};
-
-/// Results shown one by one; the rest is a number, and lies in the results directory.
-const SHOWN: usize = 8;
-
-/// Failures shown one by one.
-const FAILURES_SHOWN: usize = 20;
+use super::tracker::{ActorFigures, Ended, Finished, Tracker};
 
 /// The summary of a run that took `elapsed`, with results below `results`; `order` is the actors in manifest order.
 pub(crate) fn summary(tracker: &Tracker, order: &[&str], elapsed: Duration, results: &Path) -> String {
@@ -30,7 +24,7 @@ pub(crate) fn summary(tracker: &Tracker, order: &[&str], elapsed: Duration, resu
 }
 
 fn headline(text: &mut String, tracker: &Tracker, elapsed: Duration) -> std::fmt::Result {
-    let finished = tracker.finished().len();
+    let finished = tracker.finished();
     let failed = tracker.failed();
     let envelopes = if finished == 1 { "envelope" } else { "envelopes" };
     let good = style(format!("{} succeeded", finished - failed))
@@ -50,19 +44,16 @@ fn headline(text: &mut String, tracker: &Tracker, elapsed: Duration) -> std::fmt
 }
 
 fn results_table(text: &mut String, tracker: &Tracker) -> std::fmt::Result {
-    let finished = tracker.finished();
-    let (bad, good): (Vec<_>, Vec<_>) = finished.iter().partition(|one| one.status == FinalStatus::Failed);
-    if finished.is_empty() {
+    let (good, bad) = (tracker.good(), tracker.bad());
+    if tracker.finished() == 0 {
         return Ok(());
     }
     writeln!(text, "\n{:<10} {:<42} stored at", "status", "envelope")?;
-    for one in good.iter().take(SHOWN) {
+    for one in good.kept() {
         result_row(text, one)?;
     }
-    if good.len() > SHOWN {
-        writeln!(text, "{:<10} {} more", "…", good.len() - SHOWN)?;
-    }
-    for one in bad.iter().take(FAILURES_SHOWN) {
+    more(text, good)?;
+    for one in bad.kept() {
         result_row(text, one)?;
         let place = one
             .failed_at
@@ -76,10 +67,15 @@ fn results_table(text: &mut String, tracker: &Tracker) -> std::fmt::Result {
             style(format!("{place}{error}")).for_stderr().red()
         )?;
     }
-    if bad.len() > FAILURES_SHOWN {
-        writeln!(text, "{:<10} {} more", "…", bad.len() - FAILURES_SHOWN)?;
+    more(text, bad)
+}
+
+/// The rest is a number, and lies in the results directory.
+fn more(text: &mut String, ended: &Ended) -> std::fmt::Result {
+    match ended.count() - ended.kept().len() {
+        0 => Ok(()),
+        rest => writeln!(text, "{:<10} {rest} more", "…"),
     }
-    Ok(())
 }
 
 fn result_row(text: &mut String, one: &Finished) -> std::fmt::Result {
@@ -117,17 +113,16 @@ fn hops_table(text: &mut String, tracker: &Tracker, order: &[&str]) -> std::fmt:
 }
 
 fn hop_row(text: &mut String, name: &str, width: usize, figures: &ActorFigures) -> std::fmt::Result {
-    let mut times = figures.times.clone();
-    times.sort_unstable();
+    let times = &figures.times;
     let shown = |duration: Option<Duration>| duration.map_or_else(|| String::from("-"), time);
     writeln!(
         text,
         "{name:<width$} {:>7} {:>7} {:>9} {:>9} {:>9}",
         figures.done,
         figures.failed,
-        shown(times.get(times.len() / 2).copied()),
-        shown(times.last().copied()),
-        time(times.iter().sum()),
+        shown(times.median()),
+        shown(times.longest()),
+        time(times.total()),
     )
 }
 

@@ -1,10 +1,14 @@
 //! The figures of a run: which envelopes are still open, what each actor has done and how long it took. No I/O.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use asya_runtime_protocol::RawJson;
 use asya_sidecar::{Event, FinalReport, FinalStatus};
+
+use super::recent::{Recent, Times};
+
+/// Envelopes of either end that are kept to be shown one by one: good and bad.
+const KEPT: (usize, usize) = (8, 20);
 
 /// What one actor has done since the start.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +20,7 @@ pub(crate) struct ActorFigures {
     /// Envelopes that failed here.
     pub(crate) failed: usize,
     /// How long the calls took, those that failed included.
-    pub(crate) times: Vec<Duration>,
+    pub(crate) times: Times,
 }
 
 impl ActorFigures {
@@ -41,34 +45,78 @@ pub(crate) struct Finished {
     pub(crate) stored: Option<String>,
 }
 
-/// See the module documentation.
+/// The envelopes that have come to one of the two ends.
 #[derive(Debug, Default)]
+pub(crate) struct Ended {
+    count: usize,
+    kept: VecDeque<Finished>,
+}
+
+impl Ended {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Some of them, in the order of their ends.
+    pub(crate) fn kept(&self) -> impl ExactSizeIterator<Item = &Finished> {
+        self.kept.iter()
+    }
+}
+
+/// Which envelopes count.
+#[derive(Debug)]
+enum Scope {
+    /// Those of this run; true while open. The first to end are kept.
+    Run(HashMap<String, bool>),
+    /// All; these have ended lately. The last to end are kept.
+    Everything(Recent<()>),
+}
+
+/// See the module documentation.
+#[derive(Debug)]
 pub(crate) struct Tracker {
     actors: BTreeMap<String, ActorFigures>,
-    /// Envelopes of this run: true while open.
-    open: HashMap<String, bool>,
+    scope: Scope,
     open_count: usize,
-    failed_at: HashMap<String, String>,
-    stored: HashMap<String, String>,
-    finished: Vec<Finished>,
+    failed_at: Recent<String>,
+    stored: Recent<String>,
+    good: Ended,
+    bad: Ended,
     /// Envelopes that ended here and belong to an earlier run.
     others: usize,
-    adopts_all: bool,
 }
 
 impl Tracker {
-    /// A tracker that takes every envelope for its own, as `asya up` does.
+    /// A tracker of one run, which takes for its own what it has sent.
+    pub(crate) fn of_run() -> Self {
+        Self::new(Scope::Run(HashMap::new()))
+    }
+
+    /// A tracker that takes every envelope for its own, as `asya up` does. It does not grow with their number.
     pub(crate) fn of_everything() -> Self {
+        Self::new(Scope::Everything(Recent::default()))
+    }
+
+    fn new(scope: Scope) -> Self {
         Self {
-            adopts_all: true,
-            ..Self::default()
+            actors: BTreeMap::new(),
+            scope,
+            open_count: 0,
+            failed_at: Recent::default(),
+            stored: Recent::default(),
+            good: Ended::default(),
+            bad: Ended::default(),
+            others: 0,
         }
     }
 
     /// An envelope of this run is about to be sent.
     pub(crate) fn sent(&mut self, id: &str) {
-        if !self.open.contains_key(id) {
-            self.open.insert(id.to_owned(), true);
+        if let Scope::Run(open) = &mut self.scope
+            && !open.contains_key(id)
+        {
+            open.insert(id.to_owned(), true);
             self.open_count += 1;
         }
     }
@@ -91,10 +139,10 @@ impl Tracker {
                     figures.times.push(*took);
                 }
                 figures.failed += 1;
-                self.failed_at.insert(id.to_owned(), actor.to_owned());
+                self.failed_at.insert(id, actor.to_owned());
             }
             Event::Child { id, parent_id } => {
-                if self.open.contains_key(parent_id) {
+                if matches!(&self.scope, Scope::Run(open) if open.contains_key(parent_id)) {
                     self.sent(id);
                 }
             }
@@ -103,33 +151,52 @@ impl Tracker {
 
     /// The result of envelope `id` was stored at `place`.
     pub(crate) fn stored(&mut self, id: &str, place: String) {
-        self.stored.insert(id.to_owned(), place);
+        self.stored.insert(id, place);
     }
 
     /// An end actor has the final word about an envelope. True if it belongs to this run and had none yet.
     pub(crate) fn finish(&mut self, report: &FinalReport) -> bool {
-        if self.adopts_all {
-            self.sent(&report.id);
-        }
-        match self.open.get_mut(&report.id) {
-            Some(open) if *open => *open = false,
-            Some(_) => return false, // A repeat changes no final state.
-            None => {
-                self.others += 1;
-                return false;
+        match &mut self.scope {
+            Scope::Everything(ended) => {
+                if !ended.insert(&report.id, ()) {
+                    return false; // A repeat changes no final state.
+                }
             }
+            Scope::Run(open) => match open.get_mut(&report.id) {
+                Some(open) if *open => {
+                    *open = false;
+                    self.open_count -= 1;
+                }
+                Some(_) => return false,
+                None => {
+                    self.others += 1;
+                    return false;
+                }
+            },
         }
-        self.open_count -= 1;
-        let own = self.failed_at.remove(&report.id);
+        let is_bad = report.status == FinalStatus::Failed;
+        let own = self.failed_at.get(&report.id).cloned();
         // An item of a fan-out fails under its own id, at the actor where its parent did.
         let failed_at = own.or_else(|| self.failed_parent(&report.id));
-        self.finished.push(Finished {
+        let finished = Finished {
             id: report.id.clone(),
             status: report.status,
-            failed_at: failed_at.filter(|_| report.status == FinalStatus::Failed),
+            failed_at: failed_at.filter(|_| is_bad),
             error: one_line(report),
-            stored: self.stored.remove(&report.id),
-        });
+            stored: self.stored.get(&report.id).cloned(),
+        };
+        let (ended, room) = if is_bad {
+            (&mut self.bad, KEPT.1)
+        } else {
+            (&mut self.good, KEPT.0)
+        };
+        ended.count += 1;
+        if ended.kept.len() < room {
+            ended.kept.push_back(finished);
+        } else if matches!(self.scope, Scope::Everything(_)) {
+            ended.kept.pop_front();
+            ended.kept.push_back(finished);
+        }
         true
     }
 
@@ -148,17 +215,24 @@ impl Tracker {
         self.open_count
     }
 
-    /// Those that have, in the order of their ends.
-    pub(crate) fn finished(&self) -> &[Finished] {
-        &self.finished
+    /// How many have.
+    pub(crate) fn finished(&self) -> usize {
+        self.good.count + self.bad.count
     }
 
     /// How many of them failed.
     pub(crate) fn failed(&self) -> usize {
-        self.finished
-            .iter()
-            .filter(|finished| finished.status == FinalStatus::Failed)
-            .count()
+        self.bad.count
+    }
+
+    /// Those that came to `happy-end`.
+    pub(crate) fn good(&self) -> &Ended {
+        &self.good
+    }
+
+    /// Those that came to `error-end`.
+    pub(crate) fn bad(&self) -> &Ended {
+        &self.bad
     }
 
     /// How many envelopes of earlier runs came to their end meanwhile.
@@ -191,6 +265,7 @@ fn one_line(report: &FinalReport) -> Option<String> {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use std::time::Duration;
 
     fn report(id: &str, status: FinalStatus) -> FinalReport {
         FinalReport {
@@ -206,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_run_is_over_when_its_envelopes_and_all_their_children_are() {
-        let mut tracker = Tracker::default();
+        let mut tracker = Tracker::of_run();
         tracker.sent("x");
         let child = |id: &str, parent: &str| Event::Child {
             id: id.into(),
@@ -224,12 +299,12 @@ mod tests {
         );
         assert!(tracker.finish(&report("x-1-1", FinalStatus::Succeeded)));
         assert!(tracker.is_over());
-        assert_eq!((tracker.finished().len(), tracker.failed()), (3, 1));
+        assert_eq!((tracker.finished(), tracker.failed()), (3, 1));
     }
 
     #[test]
     fn envelopes_of_earlier_runs_are_counted_apart() {
-        let mut tracker = Tracker::default();
+        let mut tracker = Tracker::of_run();
         tracker.sent("x");
         assert!(!tracker.finish(&report("old", FinalStatus::Succeeded)));
         assert_eq!((tracker.others(), tracker.open()), (1, 1));
@@ -237,7 +312,7 @@ mod tests {
 
     #[test]
     fn figures_follow_the_events() {
-        let mut tracker = Tracker::default();
+        let mut tracker = Tracker::of_run();
         let took = Duration::from_millis(3);
         for id in ["x", "x", "y"] {
             tracker.progress("a", id, &Event::Processing);
@@ -259,9 +334,36 @@ mod tests {
                 figures.running(),
                 figures.done,
                 figures.failed,
-                figures.times.len()
+                figures.times.total()
             ),
-            (0, 1, 1, 2)
+            (0, 1, 1, 2 * took)
         );
+    }
+    #[test]
+    fn a_tracker_of_everything_keeps_the_last_to_end_and_counts_all() {
+        let mut tracker = Tracker::of_everything();
+        for n in 0..100 {
+            assert!(tracker.finish(&report(&n.to_string(), FinalStatus::Failed)));
+            assert!(tracker.finish(&report(&format!("g{n}"), FinalStatus::Succeeded)));
+        }
+        assert!(!tracker.finish(&report("99", FinalStatus::Failed)), "a repeat");
+        assert_eq!(
+            (tracker.finished(), tracker.failed(), tracker.open()),
+            (200, 100, 0)
+        );
+        let kept: Vec<_> = tracker.bad().kept().map(|one| one.id.as_str()).collect();
+        assert_eq!((kept.len(), kept[0], kept[19]), (20, "80", "99"));
+        assert_eq!(tracker.good().kept().len(), 8);
+    }
+
+    #[test]
+    fn a_tracker_of_a_run_keeps_the_first_to_end() {
+        let mut tracker = Tracker::of_run();
+        for n in 0..30 {
+            tracker.sent(&n.to_string());
+            assert!(tracker.finish(&report(&n.to_string(), FinalStatus::Failed)));
+        }
+        let kept: Vec<_> = tracker.bad().kept().map(|one| one.id.as_str()).collect();
+        assert_eq!((tracker.failed(), kept.len(), kept[0]), (30, 20, "0"));
     }
 }
