@@ -151,11 +151,10 @@ impl Doorbell {
         present.as_ref().is_some_and(|actor| actor.cast(message).is_ok())
     }
 
-    /// Kills the present incarnation.
-    pub(crate) fn kill(&self) {
-        if let Some(actor) = &*self.present.read().unwrap_or_else(PoisonError::into_inner) {
-            actor.kill();
-        }
+    /// Kills the present incarnation. False when there is none yet.
+    pub(crate) fn kill(&self) -> bool {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        present.as_ref().inspect(|actor| actor.kill()).is_some()
     }
 }
 

@@ -134,14 +134,15 @@ impl Sidecar {
         Drained { returned }
     }
 
-    /// Ends a part of the tree as a fault would. For tests of the tree's healing.
+    /// Ends a part of the tree as a fault would; false when that part is not there at this moment. For tests of the
+    /// tree's healing.
     #[doc(hidden)]
-    pub fn inject(&self, part: Part, fault: Fault) {
+    pub fn inject(&self, part: Part, fault: Fault) -> bool {
         let door = self.context.doors.of(part);
         if fault == Fault::Kill {
-            door.kill();
+            door.kill()
         } else {
-            door.send(Message::Inject(fault));
+            door.send(Message::Inject(fault))
         }
     }
 }

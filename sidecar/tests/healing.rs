@@ -94,7 +94,11 @@ async fn one_case(house: &House, case: usize, part: Part, point: Point, owner: P
         .await
         .unwrap_or_else(|_| panic!("{label}: never reached"));
     if part != owner || fault == Fault::Kill {
-        sidecar.inject(part, fault);
+        // The first message may be here before the last actor of the tree is.
+        wait_for(&format!("{label}: the part to be there"), async || {
+            sidecar.inject(part, fault)
+        })
+        .await;
     }
     wait_for(&format!("{label}: a restart"), async || {
         sidecar.snapshot().restarts > 0
