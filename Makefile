@@ -11,7 +11,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # Tests of single crates. Whole-system tests and benches have targets of their own.
 CRATES := --workspace --exclude asya-tests --exclude asya-benches
 
-.PHONY: help demo build test test-unit test-integration test-e2e test-cov lint lint-rust lint-files bench soak clean \
+.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-cov lint lint-rust lint-files bench soak clean \
 	deps-build deps-test deps-lint
 
 help: ## | Show this list
@@ -39,6 +39,9 @@ test-integration: deps-test ## 2 min | Each crate against real sockets, processe
 test-e2e: deps-test ## 3 min | The command line as a whole, and every command of the pages
 	cargo test --package asya-tests
 	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md
+
+test-rabbitmq: deps-test ## 5 min | The RabbitMQ transport against real nodes (needs rabbitmq-server); not part of CI yet
+	cargo test --package asya-transport --features rabbitmq
 
 test-cov: deps-test ## 10 min | Line coverage of the Rust tests; not part of CI
 	@scripts/coverage.sh

@@ -40,6 +40,8 @@ mod queue_name;
 pub mod conformance;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 
 pub use queue_name::QueueName;
 

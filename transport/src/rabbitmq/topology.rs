@@ -1,0 +1,129 @@
+//! What we make sure of on the broker: the exchange, our own queue, its binding (contract data-plane §4.1, §4.2).
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Connection, ExchangeKind};
+
+use super::error::{Refusal, is, refusal};
+use super::settings::Settings;
+use crate::QueueName;
+
+/// Counts of a queue as the broker answers a declaration.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) ready: u32,
+    pub(super) consumers: u32,
+}
+
+/// Declares the topic exchange. A user who may not declare it may still use one that is there.
+pub(super) async fn ensure_exchange(connection: &Connection, settings: &Settings) -> lapin::Result<()> {
+    let declared = declare_exchange(connection, settings, false).await;
+    match declared {
+        Err(error) if is(&error, Refusal::Access) => declare_exchange(connection, settings, true).await,
+        other => other,
+    }
+}
+
+async fn declare_exchange(connection: &Connection, settings: &Settings, passive: bool) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let options = ExchangeDeclareOptions {
+        passive,
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            settings.exchange.clone(),
+            ExchangeKind::Topic,
+            options,
+            FieldTable::default(),
+        )
+        .await
+}
+
+/// The counts of a queue, or `None` if it does not exist. Independent of its type and arguments.
+pub(super) async fn look(connection: &Connection, name: &ShortString) -> lapin::Result<Option<Counts>> {
+    // A channel of its own: a missing queue closes it.
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    match channel
+        .queue_declare(name.clone(), options, FieldTable::default())
+        .await
+    {
+        Ok(queue) => Ok(Some(Counts {
+            ready: queue.message_count(),
+            consumers: queue.consumer_count(),
+        })),
+        Err(error) if is(&error, Refusal::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates a durable queue with the given arguments, or leaves an existing one as it is, whatever its arguments.
+pub(super) async fn create(
+    connection: &Connection,
+    name: &ShortString,
+    arguments: &FieldTable,
+) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    match channel
+        .queue_declare(name.clone(), options, arguments.clone())
+        .await
+    {
+        Ok(_) => Ok(()),
+        // Other arguments or another type: it exists, and that is all we need. An argument that the broker does not
+        // know is a refusal of the same kind, so make sure.
+        Err(error) if is(&error, Refusal::Precondition) => {
+            look(connection, name).await?.map(|_| ()).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Binds the queue under its actor's name. Idempotent; needs no ownership of the queue.
+///
+/// A user who may not bind can still consume: publishers fall back to the default exchange.
+pub(super) async fn bind(
+    connection: &Connection,
+    settings: &Settings,
+    queue: &QueueName,
+) -> lapin::Result<()> {
+    let bound = bind_once(connection, settings, queue).await;
+    match bound.as_ref().map_err(refusal) {
+        Err(Some((Refusal::NotFound, reason))) if reason.contains("exchange") => {
+            ensure_exchange(connection, settings).await?;
+            bind_once(connection, settings, queue).await
+        }
+        Err(Some((Refusal::Access, reason))) => {
+            tracing::warn!(%queue, %reason, "may not bind the queue to the exchange, consuming without");
+            Ok(())
+        }
+        _ => bound,
+    }
+}
+
+async fn bind_once(connection: &Connection, settings: &Settings, queue: &QueueName) -> lapin::Result<()> {
+    let (Ok(name), Ok(key)) = (
+        ShortString::try_new(queue.as_str()),
+        ShortString::try_new(queue.actor()),
+    ) else {
+        return Ok(()); // no queue has such a name
+    };
+    let channel = connection.create_channel().await?;
+    channel
+        .queue_bind(
+            name,
+            settings.exchange.clone(),
+            key,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+}
