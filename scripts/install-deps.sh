@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what Debian packages must provide, and only what is missing:
 #   install-deps.sh build   a C compiler, which links Rust programs and compiles SQLite
-#   install-deps.sh test    that, a Python 3.7 or newer that can make virtual environments, and sqlite3, which the
-#                           pages use to look into the queue
+#   install-deps.sh test    that, a Python 3.7 or newer that can make virtual environments, sqlite3, which the
+#                           pages use to look into the queue, and RabbitMQ, of which tests start nodes of their own
 #   install-deps.sh lint    that, and shellcheck
 # Says nothing when everything is there. Rust itself is not installed: see https://rustup.rs.
 set -euo pipefail
@@ -14,6 +14,8 @@ make_works() { have make; }
 compiler_works() { have cc && printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c -fsyntax-only - 2>/dev/null; }
 python_works() { have python3 && python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null; }
 sqlite3_works() { have sqlite3; }
+# Not the programs on PATH: those insist on the system's directories.
+rabbitmq_works() { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && have epmd && have openssl; }
 shellcheck_works() { have shellcheck; }
 
 packages_for() {
@@ -22,6 +24,7 @@ packages_for() {
         compiler) echo gcc libc6-dev ;;
         python) echo python3 python3-venv ;;
         sqlite3) echo sqlite3 ;;
+        rabbitmq) echo rabbitmq-server openssl ;;
         shellcheck) echo shellcheck ;;
     esac
 }
@@ -33,7 +36,7 @@ fail() {
 
 case ${1:-} in
     build) needs=(make compiler) ;;
-    test) needs=(make compiler python sqlite3) ;;
+    test) needs=(make compiler python sqlite3 rabbitmq) ;;
     lint) needs=(make compiler python shellcheck) ;;
     *) fail "say what for: build, test or lint" ;;
 esac

@@ -6,27 +6,44 @@ use std::sync::OnceLock;
 
 /// The `asya` of this source tree, in the profile of these tests. Built at the first call; nothing to do when fresh.
 pub fn asya() -> &'static Path {
-    static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        // target/<profile>/deps/e2e-<hash>
-        let test = std::env::current_exe().expect("a test has a path");
-        let profile = test
-            .ancestors()
-            .nth(2)
-            .expect("tests lie in target/<profile>/deps");
-        let target = profile.parent().expect("profiles lie in the target directory");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .args(["build", "--quiet", "--package", "asya", "--target-dir"])
-            .arg(target)
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        let status = cargo.status().expect("cargo can be started");
-        status.success().then(|| profile.join("asya"))
-    });
-    binary.as_deref().expect("asya can be built, see above")
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("asya"))
+}
+
+/// The `asya-sidecar` of this source tree, built like [`asya`].
+pub fn sidecar() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("asya-sidecar"))
+}
+
+/// The only program of `package`, which is called like it.
+fn built(package: &str) -> PathBuf {
+    // target/<profile>/deps/e2e-<hash>
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test
+        .ancestors()
+        .find(|directory| directory.ends_with("debug") || directory.ends_with("release"))
+        .expect("tests lie below target/<profile>");
+    let target = profile.parent().expect("profiles lie in the target directory");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            package,
+            "--bin",
+            package,
+            "--target-dir",
+        ])
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().expect("cargo can be started");
+    assert!(status.success(), "{package} can be built, see above");
+    profile.join(package)
 }
 
 /// The Python behind `python3`. A version manager's shim costs more time than most handlers here.

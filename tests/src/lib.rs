@@ -9,6 +9,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::missing_panics_doc,
     clippy::return_self_not_must_use,
     reason = "a harness fails the test where it stands"
@@ -18,16 +19,19 @@ mod binary;
 mod manifest;
 mod pipeline;
 mod processes;
+mod proxy;
 mod queue;
+pub mod rabbitmq;
 mod running;
 mod screen;
 mod stored;
 mod waiting;
 
-pub use binary::{asya, real_python};
+pub use binary::{asya, real_python, sidecar};
 pub use manifest::Actor;
 pub use pipeline::Pipeline;
 pub use processes::{Process, processes_under};
+pub use proxy::Proxy;
 pub use queue::Queue;
 pub use running::{Asya, Finished, Running, Stdout};
 pub use screen::Screen;

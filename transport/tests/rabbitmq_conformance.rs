@@ -1,10 +1,6 @@
 //! RabbitMQ passes the suite of all transports, with classic and with quorum queues.
 #![cfg(feature = "rabbitmq")]
 #![expect(
-    clippy::expect_used,
-    reason = "a panic is how a test fails, also in what tests share"
-)]
-#![expect(
     clippy::unwrap_used,
     reason = "a panic is how a test fails, also in what tests share"
 )]
@@ -13,10 +9,7 @@ use asya_transport::Transport;
 use asya_transport::conformance::Harness;
 use asya_transport::rabbitmq::RabbitMqTransport;
 
-use self::rabbitmq::Broker;
-
-#[path = "support/rabbitmq.rs"]
-mod rabbitmq;
+use asya_tests::rabbitmq::Broker;
 
 struct Rabbit {
     transport: RabbitMqTransport,

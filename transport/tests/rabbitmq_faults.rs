@@ -2,7 +2,6 @@
 #![cfg(feature = "rabbitmq")]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a panic is how a test fails, also in what tests share"
 )]
@@ -18,14 +17,10 @@ use asya_transport::{
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use self::proxy::Proxy;
-use self::rabbitmq::{Broker, impatient};
 use self::traffic::{PATIENCE, Traffic, connected, message, until};
+use asya_tests::Proxy;
+use asya_tests::rabbitmq::{Broker, impatient};
 
-#[path = "support/proxy.rs"]
-mod proxy;
-#[path = "support/rabbitmq.rs"]
-mod rabbitmq;
 #[path = "support/traffic.rs"]
 mod traffic;
 

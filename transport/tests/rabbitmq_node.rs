@@ -2,7 +2,6 @@
 #![cfg(feature = "rabbitmq")]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a panic is how a test fails, also in what tests share"
 )]
@@ -19,11 +18,9 @@ use futures::FutureExt as _;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
-use self::rabbitmq::{Broker, Certificates, certificates, impatient};
 use self::traffic::{PATIENCE, Traffic, connected, message, until};
+use asya_tests::rabbitmq::{Broker, Certificates, certificates, impatient};
 
-#[path = "support/rabbitmq.rs"]
-mod rabbitmq;
 #[path = "support/traffic.rs"]
 mod traffic;
 

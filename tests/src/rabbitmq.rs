@@ -3,7 +3,6 @@
 //! [`Broker::shared`] starts one node for the whole test binary, and [`Broker::vhost`] gives each test a virtual host
 //! of its own. Nothing outlives the tests, however they end: the node runs under a shell that kills it and removes its
 //! directory as soon as its standard input closes.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -24,12 +23,12 @@ const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 const STARTING: Duration = Duration::from_secs(90);
 
 /// A node, stopped when dropped.
-pub(crate) struct Broker {
+pub struct Broker {
     directory: TempDir,
     /// Port of AMQP.
-    pub(crate) port: u16,
+    pub port: u16,
     /// Port of AMQP over TLS, when certificates were given.
-    pub(crate) tls_port: u16,
+    pub tls_port: u16,
     management: u16,
     mapper: u16,
     distribution: u16,
@@ -37,23 +36,28 @@ pub(crate) struct Broker {
 }
 
 /// Certificates for a node that speaks TLS.
-pub(crate) struct Certificates {
-    pub(crate) ca: PathBuf,
-    pub(crate) server: PathBuf,
-    pub(crate) server_key: PathBuf,
-    pub(crate) client: PathBuf,
-    pub(crate) client_key: PathBuf,
+pub struct Certificates {
+    /// The authority that signed the others.
+    pub ca: PathBuf,
+    /// Shown by the node.
+    pub server: PathBuf,
+    /// Its private key.
+    pub server_key: PathBuf,
+    /// To be shown by a client.
+    pub client: PathBuf,
+    /// Its private key.
+    pub client_key: PathBuf,
 }
 
 impl Broker {
     /// The node of this test binary, started by the first test that asks.
-    pub(crate) fn shared() -> &'static Self {
+    pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(None))
     }
 
     /// Starts a node of one's own and waits until it works.
-    pub(crate) fn start(certificates: Option<&Certificates>) -> Self {
+    pub fn start(certificates: Option<&Certificates>) -> Self {
         assert!(
             Path::new(PROGRAMS).join("rabbitmq-server").exists(),
             "RabbitMQ is not installed: `make deps-test` installs it (or: apt-get install rabbitmq-server)"
@@ -106,7 +110,7 @@ impl Broker {
     }
 
     /// Starts the node, again if it was killed, and waits until it works.
-    pub(crate) fn run(&self) {
+    pub fn run(&self) {
         // Each job of this shell has a process group (`set -m`). Reading ends when we say that we need the directory
         // again, or when our end of the pipe closes because this process has ended, in whatever way.
         let script = format!(
@@ -141,7 +145,7 @@ impl Broker {
     }
 
     /// Kills the node without warning (SIGKILL), to be run again.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if let Some(mut child) = self.process.lock().unwrap().take() {
             let mut shell = child.stdin.take().unwrap();
             shell.write_all(b"again\n").unwrap();
@@ -156,7 +160,7 @@ impl Broker {
     }
 
     /// Runs `rabbitmqctl` against the node.
-    pub(crate) fn control(&self, arguments: &[&str]) {
+    pub fn control(&self, arguments: &[&str]) {
         let mut command = Command::new(format!("{PROGRAMS}/rabbitmqctl"));
         command.args(["-n", &self.node()]).args(arguments);
         let output = self.environment(&mut command).output().unwrap();
@@ -203,7 +207,7 @@ impl Broker {
     }
 
     /// A virtual host that no other test uses.
-    pub(crate) fn vhost(&self) -> String {
+    pub fn vhost(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.manage("PUT", &format!("/api/vhosts/{name}"), "{}");
@@ -211,7 +215,7 @@ impl Broker {
     }
 
     /// Where the broker is, for user `guest` in `vhost`.
-    pub(crate) fn address(&self, vhost: &str) -> Address {
+    pub fn address(&self, vhost: &str) -> Address {
         Address {
             vhost: vhost.into(),
             ..Address::new("127.0.0.1", self.port, "guest", "guest")
@@ -219,12 +223,12 @@ impl Broker {
     }
 
     /// Options with short waits, in a virtual host of their own.
-    pub(crate) fn options(&self) -> RabbitMqOptions {
+    pub fn options(&self) -> RabbitMqOptions {
         impatient(RabbitMqOptions::new(self.address(&self.vhost())))
     }
 
     /// Asks the management API, which must agree.
-    pub(crate) fn manage(&self, method: &str, path: &str, body: &str) -> String {
+    pub fn manage(&self, method: &str, path: &str, body: &str) -> String {
         let answer = self.try_manage(method, path, body);
         let (status, text) = answer.unwrap_or_else(|| panic!("{method} {path}: no answer"));
         assert!((200..300).contains(&status), "{method} {path}: {status} {text}");
@@ -251,7 +255,7 @@ impl Broker {
     }
 
     /// Closes all connections of a virtual host from the broker's side; returns how many there were.
-    pub(crate) fn close_connections(&self, vhost: &str) -> usize {
+    pub fn close_connections(&self, vhost: &str) -> usize {
         let listed = self.manage("GET", &format!("/api/vhosts/{vhost}/connections"), "");
         let connections: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
         for connection in &connections {
@@ -270,7 +274,7 @@ impl Drop for Broker {
 }
 
 /// The same options with waits that suit tests.
-pub(crate) fn impatient(mut options: RabbitMqOptions) -> RabbitMqOptions {
+pub fn impatient(mut options: RabbitMqOptions) -> RabbitMqOptions {
     options.backoff.initial = Duration::from_millis(20);
     options.backoff.max = Duration::from_millis(300);
     options.connect_patience = Some(Duration::from_secs(20));
@@ -286,7 +290,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 /// Makes a certificate authority, and certificates for `127.0.0.1` and for a client, with `openssl`.
-pub(crate) fn certificates(directory: &Path) -> Certificates {
+pub fn certificates(directory: &Path) -> Certificates {
     let openssl = |arguments: &str| {
         let output = Command::new("openssl")
             .args(arguments.split(' '))

@@ -20,8 +20,9 @@ enum Mode {
 
 /// Listens on loopback for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
+pub struct Proxy {
+    /// Where it listens.
+    pub port: u16,
     mode: watch::Sender<Mode>,
     cuts: Arc<watch::Sender<u64>>,
     _tasks: JoinSet<()>,
@@ -29,7 +30,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Starts in front of the server on `port`.
-    pub(crate) async fn before(port: u16) -> Self {
+    pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own_port = listener.local_addr().unwrap().port();
         let (mode, modes) = watch::channel(Mode::Pass);
@@ -52,17 +53,17 @@ impl Proxy {
     }
 
     /// Ends all connections; new ones are accepted.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// Swallows everything from now on, also on new connections.
-    pub(crate) fn swallow(&self) {
+    pub fn swallow(&self) {
         self.mode.send_replace(Mode::Swallow);
     }
 
     /// Passes on what comes from now on. What was swallowed stays so: connections of that time are cut.
-    pub(crate) fn heal(&self) {
+    pub fn heal(&self) {
         self.mode.send_replace(Mode::Pass);
         self.cut();
     }
