@@ -2,7 +2,8 @@
 # Installs what Debian packages must provide, and only what is missing:
 #   install-deps.sh build   a C compiler, which links Rust programs and compiles SQLite
 #   install-deps.sh test    that, a Python 3.7 or newer that can make virtual environments, sqlite3, which the
-#                           pages use to look into the queue, and RabbitMQ, of which tests start nodes of their own
+#                           pages use to look into the queue, curl, and RabbitMQ, of which tests start nodes of
+#                           their own
 #   install-deps.sh lint    that, and shellcheck
 # Says nothing when everything is there. Rust itself is not installed: see https://rustup.rs.
 set -euo pipefail
@@ -16,6 +17,7 @@ python_works() { have python3 && python3 -c 'import ensurepip, sys; sys.exit(sys
 sqlite3_works() { have sqlite3; }
 # Not the programs on PATH: those insist on the system's directories.
 rabbitmq_works() { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && have epmd && have openssl; }
+curl_works() { have curl; }
 shellcheck_works() { have shellcheck; }
 
 packages_for() {
@@ -25,6 +27,7 @@ packages_for() {
         python) echo python3 python3-venv ;;
         sqlite3) echo sqlite3 ;;
         rabbitmq) echo rabbitmq-server openssl ;;
+        curl) echo curl ;;
         shellcheck) echo shellcheck ;;
     esac
 }
@@ -36,7 +39,7 @@ fail() {
 
 case ${1:-} in
     build) needs=(make compiler) ;;
-    test) needs=(make compiler python sqlite3 rabbitmq) ;;
+    test) needs=(make compiler python sqlite3 rabbitmq curl) ;;
     lint) needs=(make compiler python shellcheck) ;;
     *) fail "say what for: build, test or lint" ;;
 esac

@@ -12,7 +12,7 @@ use crate::machine::Machine;
 pub struct Quantity {
     /// The value.
     pub value: f64,
-    /// `/s`, `us`, `ms` or `KiB`.
+    /// `/s`, `us`, `ms`, `KiB` or `MiB`.
     pub unit: &'static str,
 }
 
@@ -51,9 +51,11 @@ pub struct Row {
     pub ratio: Option<Spread>,
     /// The ratio that we want to reach.
     pub aim: Option<f64>,
+    /// What our figure itself should not exceed.
+    pub limit: Option<f64>,
 }
 
-/// A section that could not be measured here.
+/// A section without figures, or without all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// The section.
@@ -71,6 +73,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What is missing.
     pub skipped: Vec<Skipped>,
+    /// What went wrong.
+    pub failed: Vec<Skipped>,
 }
 
 impl Spread {
@@ -107,7 +111,19 @@ impl Row {
             beside: None,
             ratio: None,
             aim: None,
+            limit: None,
         }
+    }
+
+    /// The median of the rounds of a figure that stands alone.
+    #[must_use]
+    pub fn median(
+        section: &'static str,
+        name: impl Into<String>,
+        values: &[f64],
+        unit: &'static str,
+    ) -> Self {
+        Self::alone(section, name, median(values.iter().copied()), unit)
     }
 
     /// Rates per second of the same rounds, ours and theirs: higher is better.
@@ -172,6 +188,7 @@ impl Row {
             beside,
             ratio: Some(ratio),
             aim: None,
+            limit: None,
         }
     }
 
@@ -182,10 +199,44 @@ impl Row {
         self
     }
 
+    /// Names what our figure should not exceed.
+    #[must_use]
+    pub fn limit(mut self, most: f64) -> Self {
+        self.limit = Some(most);
+        self
+    }
+
+    /// Sets another figure beside ours, without comparing them.
+    #[must_use]
+    pub fn beside(mut self, name: &'static str, value: f64, unit: &'static str) -> Self {
+        let quantity = Quantity { value, unit };
+        self.beside = Some(Beside { name, quantity });
+        self
+    }
+
     /// Whether the aim is reached; `None` without one.
     #[must_use]
     pub fn reached(&self) -> Option<bool> {
+        if let Some(most) = self.limit {
+            return Some(self.ours.value <= most);
+        }
         Some(self.ratio?.median >= self.aim?)
+    }
+
+    /// The row in one line, for whoever waits for the table.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let cells = self.cells();
+        let cells: Vec<_> = cells.iter().map(|cell| cell.trim()).filter(|cell| !cell.is_empty()).collect();
+        format!("{}: {}", self.section, cells.join(" | "))
+    }
+
+    fn wanted(&self) -> Option<String> {
+        if let Some(value) = self.limit {
+            let unit = self.ours.unit;
+            return Some(format!("≤ {}", Quantity { value, unit }));
+        }
+        Some(format!("≥ {:.2}", self.aim?))
     }
 
     fn cells(&self) -> [String; 6] {
@@ -199,13 +250,13 @@ impl Row {
                 self.ratio
                     .map(|ratio| format!("{:.2}  ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)),
             ),
-            text(self.aim.map(|aim| {
+            text(self.wanted().map(|wanted| {
                 let verdict = if self.reached() == Some(true) {
                     "reached"
                 } else {
                     "SHORT"
                 };
-                format!("≥ {aim:.2} {verdict}")
+                format!("{wanted} {verdict}")
             })),
         ]
     }
@@ -257,6 +308,9 @@ impl Report {
         for skipped in &self.skipped {
             writeln!(out, "\n{} was not measured: {}", skipped.section, skipped.reason)?;
         }
+        for failed in &self.failed {
+            writeln!(out, "\n{} FAILED: {}", failed.section, failed.reason)?;
+        }
         Ok(())
     }
 }
@@ -293,6 +347,16 @@ mod tests {
         let times = Row::times("hop", "x", "us", &[200.0], ("y", &[100.0])).aim(0.8);
         assert_eq!(times.ratio.map(|ratio| ratio.median), Some(0.5));
         assert_eq!((times.reached(), rates.reached()), (Some(false), None));
+    }
+
+    #[test]
+    fn a_figure_with_a_limit_reaches_it_from_below() {
+        let row = |value| Row::alone("latency", "x", value, "us").limit(200.0);
+        assert_eq!(
+            (row(199.0).reached(), row(201.0).reached()),
+            (Some(true), Some(false))
+        );
+        assert_eq!(row(1.0).wanted().as_deref(), Some("≤ 200 µs"));
     }
 
     #[test]

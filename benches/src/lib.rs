@@ -10,6 +10,7 @@
 //! Absolute figures belong to one machine at one moment. The ratios are what can be compared, because both sides of
 //! each were measured seconds apart.
 
+pub mod broker;
 pub mod figures;
 pub mod machine;
 pub mod measure;

@@ -66,6 +66,9 @@ DRAIN_POLL_MILLISECONDS = 100
 # An exception may carry a whole payload in its text; the error item keeps this many characters.
 MAX_ERROR_MESSAGE = 16 * 1024
 MAX_ERROR_TRACEBACK = 64 * 1024
+# Bases of an exception that are named, and characters of each name.
+MAX_ERROR_CLASSES = 32
+MAX_ERROR_CLASS_NAME = 200
 # Up to here one buffer and one write for header and body; beyond, the copy costs more than a write.
 JOIN_FRAME_BYTES = 256 * 1024
 
@@ -436,11 +439,29 @@ def shorten(text: str, limit: int) -> str:
     return "%s\n... %d characters left out ...\n%s" % (text[:half], len(text) - 2 * half, text[-half:])
 
 
+def class_names(kind: type) -> List[str]:
+    """A class and its bases, the most special first: `package.module.Name`, built-in ones without their module.
+
+    Retry rules match these. What every exception is says nothing, so it is left out.
+    """
+    names = []
+    for base in kind.__mro__[:MAX_ERROR_CLASSES]:
+        if base in (object, BaseException):
+            continue
+        module = getattr(base, "__module__", None)
+        plain = module == "builtins" or not isinstance(module, str)
+        name = base.__qualname__ if plain else "%s.%s" % (module, base.__qualname__)
+        names.append(name[:MAX_ERROR_CLASS_NAME])
+    return names
+
+
 def error_item(code: str, exc: BaseException, kind: Optional[str] = None) -> Dict[str, Any]:
+    names = class_names(type(exc))
     details = {
         "message": shorten(text_of(exc), MAX_ERROR_MESSAGE),
         "type": kind or type(exc).__name__,
         "traceback": shorten(format_traceback(exc), MAX_ERROR_TRACEBACK),
+        "mro": [kind] + names[1:] if kind else names,
     }
     return {"error": code, "details": details}
 

@@ -77,6 +77,18 @@ impl ErrorDetails {
         self.text("type")
     }
 
+    /// The names of the exception class and of its bases, the most special first: `mro`, or `type` alone from a
+    /// runtime that does not tell the bases. Names that are no strings are passed over.
+    pub fn exceptions(&self) -> Vec<String> {
+        let told = self.get("mro").filter(|mro| mro.as_str().starts_with('['));
+        let told = told.and_then(|mro| mro.to::<Vec<RawJson>>().ok());
+        let mut names: Vec<_> = told.iter().flatten().filter_map(RawJson::to_text).collect();
+        if names.is_empty() {
+            names.extend(self.exception());
+        }
+        names
+    }
+
     /// The traceback as text.
     pub fn traceback(&self) -> Option<String> {
         self.text("traceback")

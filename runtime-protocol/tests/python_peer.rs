@@ -33,6 +33,12 @@ def nothing(payload):
 def fail(payload):
     raise KeyError("missing thing")
 
+class Outage(ConnectionError):
+    pass
+
+def outage(payload):
+    raise Outage("gone")
+
 def leave(payload):
     sys.exit(3)
 
@@ -362,6 +368,28 @@ async fn failures_of_the_handler_are_told_and_survived() {
             assert_eq!((code.as_str(), found.as_str()), ("processing_error", exception));
         }
     }
+}
+
+#[tokio::test]
+async fn the_classes_of_an_exception_are_named() {
+    let python = Python::start("outage", &[]).await;
+    let items = python.items(request("1")).await;
+    let [
+        ReplyItem::Error {
+            details: Some(details),
+            ..
+        },
+    ] = &items[..]
+    else {
+        panic!("{items:?}")
+    };
+    assert_eq!(details.exception().as_deref(), Some("Outage"));
+    let module = details.exceptions().remove(0);
+    assert!(module.ends_with(".Outage"), "{module}");
+    assert_eq!(
+        details.exceptions()[1..],
+        ["ConnectionError", "OSError", "Exception"]
+    );
 }
 
 #[tokio::test]

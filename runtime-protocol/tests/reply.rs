@@ -114,6 +114,33 @@ fn an_error_item_gives_code_and_details() {
 }
 
 #[test]
+fn the_classes_of_an_exception_are_told_or_its_type_alone() {
+    for (details, names) in [
+        (
+            r#"{"type":"E","mro":["app.E","OSError"]}"#,
+            &["app.E", "OSError"][..],
+        ),
+        (r#"{"type":"E","mro":["app.E",7,null]}"#, &["app.E"]),
+        (r#"{"type":"E","mro":[]}"#, &["E"]),
+        (r#"{"type":"E","mro":"app.E"}"#, &["E"]),
+        (r#"{"type":"E"}"#, &["E"]),
+        (r#"{"type":7}"#, &[]),
+        ("7", &[]),
+    ] {
+        let items = parse(&format!(r#"[{{"error":"e","details":{details}}}]"#));
+        let [
+            ReplyItem::Error {
+                details: Some(found), ..
+            },
+        ] = &items[..]
+        else {
+            panic!("{items:?}")
+        };
+        assert_eq!(found.exceptions(), names, "{details}");
+    }
+}
+
+#[test]
 fn an_empty_or_null_error_is_none() {
     for text in [r#"[{"error":"","payload":1}]"#, r#"[{"error":null,"payload":1}]"#] {
         assert!(matches!(&parse(text)[..], [ReplyItem::Output { .. }]), "{text}");

@@ -228,6 +228,23 @@ async fn a_failure_is_one_item_with_code_text_and_type() {
 }
 
 #[tokio::test]
+async fn a_failure_may_be_known_by_wider_names() {
+    let served = Served::start(async |_: RequestEnvelope| {
+        Err(HandlerError::new("no")
+            .exception("DiskFull")
+            .is_a(["StorageError", "OSError"]))
+    })
+    .await;
+    assert_eq!(
+        served.call(REQUEST).await,
+        concat!(
+            r#"[{"error":"processing_error","details":{"message":"no","type":"DiskFull","traceback":"","#,
+            r#""mro":["DiskFull","StorageError","OSError"]}}]"#
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_panic_costs_one_request() {
     let served = Served::start(async |request: RequestEnvelope| {
         assert!(

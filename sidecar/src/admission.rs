@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use crate::config::Config;
 use crate::errors::{Failure, fail, fail_unreadable};
 use crate::plan::{Plan, Reason};
+use crate::retry::Runs;
 
 /// What the queue says about a delivery, beside its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub(crate) struct Work {
     pub(crate) budget: Duration,
     /// Delivered so often that it may have killed processes: it runs alone.
     pub(crate) suspect: bool,
+    /// This run and those before it; the envelope does not tell about them any more.
+    pub(crate) runs: Runs,
+    /// Whether the message told about earlier runs, here or elsewhere; what the runtime answers must not.
+    pub(crate) had_runs: bool,
 }
 
 /// The decision.
@@ -113,22 +118,31 @@ fn refusal(config: &Config, envelope: &Envelope, now: DateTime<Utc>) -> Option<F
     None
 }
 
-fn work(config: &Config, parsed: Parsed, delivery: &DeliveryFacts, now: DateTime<Utc>) -> Work {
+fn work(config: &Config, mut parsed: Parsed, delivery: &DeliveryFacts, now: DateTime<Utc>) -> Work {
+    let request = parsed.runtime_request(); // The handler may see the state of retries in the headers.
+    let had_runs = !config.role.is_end() && Runs::are_told_by(&parsed.envelope);
+    let runs = if had_runs {
+        Runs::take(&mut parsed.envelope, &config.actor)
+    } else {
+        Runs::first()
+    };
     let left = match deadline(&parsed.envelope) {
         Some(deadline) if !config.role.is_end() => (deadline - now).to_std().unwrap_or_default(),
         _ => Duration::MAX,
     };
     Work {
-        request: parsed.runtime_request(),
+        request,
         body: parsed.body().clone(),
         budget: config.runtime_timeout.min(left),
         suspect: delivery.deliveries > config.max_deliveries,
+        runs,
+        had_runs,
         envelope: Arc::new(parsed.envelope),
     }
 }
 
 /// The envelope's deadline; a text that is no RFC 3339 time is none, since the original never read it.
-fn deadline(envelope: &Envelope) -> Option<DateTime<Utc>> {
+pub(crate) fn deadline(envelope: &Envelope) -> Option<DateTime<Utc>> {
     let text = envelope.deadline.as_deref()?;
     DateTime::parse_from_rfc3339(text)
         .ok()

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::retry::RetryPolicy;
+
 /// Everything that configures one sidecar tree. Build it with [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,8 +26,8 @@ pub struct Config {
     pub runtime_timeout: Duration,
     /// Longest wait for the runtime at the start and after it went away. Default 5 min.
     pub runtime_ready_timeout: Duration,
-    /// Most messages held unsettled. Default 32.
-    pub credit: usize,
+    /// How many messages may be held unsettled. Default: tuned, at most 1024.
+    pub credit: Credit,
     /// Bytes of held messages above which no more are pulled. Default 256 MiB.
     pub credit_bytes: usize,
     /// Largest message accepted and exchanged with the runtime, in bytes. Default 64 MiB.
@@ -38,8 +40,23 @@ pub struct Config {
     pub max_deliveries: u32,
     /// Hops after which an envelope is taken for a loop and fails. Default 10 000.
     pub max_hops: u64,
+    /// Which failed runs are repeated, and when. Default: none. End actors have their own way and do not look at it.
+    pub retry: RetryPolicy,
     /// How long a publish to a missing queue is tried before the envelope fails as unroutable. Default 30 s.
     pub unroutable_patience: Duration,
+}
+
+/// How many messages of its queue a sidecar may hold unsettled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credit {
+    /// Always this many, at least one.
+    Fixed(usize),
+    /// Chosen by how long calls take: enough that a fast handler never waits for the broker, and none beside what
+    /// runs for a slow one, so that other replicas get the rest.
+    Tuned {
+        /// Never more than this many.
+        most: usize,
+    },
 }
 
 /// What an actor is in a route.
@@ -77,12 +94,13 @@ impl Config {
             slots: 1,
             runtime_timeout: Duration::from_mins(5),
             runtime_ready_timeout: Duration::from_mins(5),
-            credit: 32,
+            credit: Credit::Tuned { most: 1024 },
             credit_bytes: 256 * MIB,
             max_message_size: 64 * MIB,
             publish_limit: 64 * MIB,
             max_deliveries: 3,
             max_hops: 10_000,
+            retry: RetryPolicy::default(),
             unroutable_patience: Duration::from_secs(30),
         }
     }

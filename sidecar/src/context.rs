@@ -17,6 +17,8 @@ use crate::actors::Message;
 use crate::config::Config;
 use crate::credit::Credits;
 use crate::ledger::Ledger;
+use crate::meters::Meters;
+use crate::pulse::Pulse;
 use crate::report::Reporter;
 
 /// Shared by the whole tree; survives every restart in it.
@@ -33,7 +35,11 @@ pub(crate) struct Context {
     pub(crate) doors: Doors,
     pub(crate) readiness: watch::Sender<Readiness>,
     pub(crate) consuming: watch::Sender<bool>,
-    pub(crate) restarts: Arc<AtomicU64>,
+    /// Whether the own queue is there, as far as consuming it has shown.
+    pub(crate) queue_state: watch::Sender<QueueState>,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) meters: Meters,
+    pub(crate) pulse: Pulse,
     pub(crate) fatal: Fatal,
     pub(crate) faults: Option<Arc<dyn Faults>>,
     /// Multiplies all restart budgets; 1 outside tests that kill on purpose.
@@ -51,6 +57,17 @@ pub(crate) enum Readiness {
     Ready,
 }
 
+/// Whether the queue of the actor is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueState {
+    /// Nothing has come of it yet, neither messages nor an error.
+    Unknown,
+    /// It was there when it was last looked at.
+    Found,
+    /// The broker does not know it.
+    Missing,
+}
+
 /// Makes a runtime fresh after it failed to answer in time. Whoever started the runtime may offer it.
 pub trait RuntimeControl: Send + Sync + 'static {
     /// Ends the present runtime, whatever it does, and starts a new one. Resolves when the old one is gone.
@@ -66,6 +83,12 @@ impl Context {
     pub(crate) fn set_readiness(&self, readiness: Readiness) -> bool {
         self.readiness
             .send_if_modified(|present| std::mem::replace(present, readiness) != readiness)
+    }
+
+    /// Notes whether the queue is there and tells whether that is news.
+    pub(crate) fn set_queue_state(&self, state: QueueState) -> bool {
+        self.queue_state
+            .send_if_modified(|present| std::mem::replace(present, state) != state)
     }
 
     /// The place where faults may be injected; a no-op outside fault tests.

@@ -1,5 +1,8 @@
 //! Building what error-end receives, and what goes to a dead-letter queue when error-end is no option.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use asya_runtime_protocol::{Envelope, ErrorEnvelope, RawJson, fallback_id, message_id};
 use asya_transport::{QueueName, Settlement};
 use bytes::Bytes;
@@ -8,9 +11,11 @@ use crate::admission::DeliveryFacts;
 use crate::config::Config;
 use crate::plan::{Content, Kind, Plan, Planned, Reason, Verdict};
 use crate::report::{FinalReport, FinalStatus};
+use crate::retry::{Record, Runs};
 
-/// Runs of one hop; more than one run is a matter of retry policies.
-pub(crate) const FIRST_ATTEMPT: u32 = 1;
+/// The attempt in the ids of outputs and error envelopes, whichever run made them: repeated hops publish the same ids.
+/// Only the message that asks for a further run has another one (`retry`).
+pub(crate) const OUTPUT_ATTEMPT: u32 = 1;
 
 /// An input that could be read has failed: error-end gets it with its payload as it was. In an end actor, which
 /// publishes nothing to other actors (contract data-plane §9), it goes to the dead-letter queue instead.
@@ -24,7 +29,13 @@ pub(crate) fn fail(
     if config.role.is_end() {
         return dead_letter(config, Some(input), body, delivery, failure);
     }
-    let message = error_message(config, input, &failure.error, failure.details);
+    // A message that is refused before it is run still tells about the runs that it had.
+    let mut input = Cow::Borrowed(input);
+    let mut runs = failure.runs;
+    if runs.is_none() && Runs::are_told_by(&input) {
+        runs = Runs::take(input.to_mut(), &config.actor).record();
+    }
+    let message = error_message(config, &input, &failure.error, failure.details, runs);
     Plan::failed(message, failure.reason, failure.error)
 }
 
@@ -34,9 +45,14 @@ pub(crate) fn error_message(
     envelope: &Envelope,
     error: &str,
     details: Option<RawJson>,
+    runs: Option<Record>,
 ) -> Planned {
     let step = envelope.route.step() + 1;
-    let builder = ErrorEnvelope::new(error).details(details);
+    let (attempts, history) = runs.map(|runs| (runs.attempts, runs.history)).unzip();
+    let builder = ErrorEnvelope::new(error)
+        .details(details)
+        .attempts(attempts)
+        .history(history);
     let mut content = fitting(config, |limit| {
         builder.clone().limit(limit).for_envelope(envelope)
     });
@@ -44,9 +60,10 @@ pub(crate) fn error_message(
     Planned {
         kind: Kind::ErrorEnd,
         queue: QueueName::for_actor(&config.error_end),
-        message_id: message_id(&envelope.id, step, FIRST_ATTEMPT, 0),
+        message_id: message_id(&envelope.id, step, OUTPUT_ATTEMPT, 0),
         content: Content::Envelope(Box::new(content)),
         child_of: None,
+        delay: Duration::ZERO,
     }
 }
 
@@ -69,9 +86,10 @@ pub(crate) fn fail_unreadable(
     let message = Planned {
         kind: Kind::ErrorEnd,
         queue: QueueName::for_actor(&config.error_end),
-        message_id: message_id(&id, 1, FIRST_ATTEMPT, 0),
+        message_id: message_id(&id, 1, OUTPUT_ATTEMPT, 0),
         content: Content::Envelope(Box::new(content)),
         child_of: None,
+        delay: Duration::ZERO,
     };
     Plan::failed(message, failure.reason, failure.error)
 }
@@ -111,6 +129,7 @@ pub(crate) fn dead_letter(
             message_id,
             content: Content::Raw(body.clone()),
             child_of: None,
+            delay: Duration::ZERO,
         }],
         report,
         settlement: Settlement::Ack,
@@ -129,6 +148,8 @@ pub(crate) struct Failure {
     pub(crate) error: String,
     /// The `payload.details` that a runtime reported.
     pub(crate) details: Option<RawJson>,
+    /// The runs that it had, if retries were possible.
+    pub(crate) runs: Option<Record>,
 }
 
 impl Failure {
@@ -137,6 +158,7 @@ impl Failure {
             reason,
             error: error.into(),
             details: None,
+            runs: None,
         }
     }
 }

@@ -3,7 +3,9 @@
 //! A plan is complete before anything of it is carried out, so that a restarted publisher can carry it out again with
 //! the same message ids.
 
-use asya_runtime_protocol::Envelope;
+use std::time::Duration;
+
+use asya_runtime_protocol::{Envelope, Route};
 use asya_transport::{QueueName, Settlement};
 use bytes::Bytes;
 
@@ -24,12 +26,30 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The delivery returns to its queue, not before `after`.
-    pub(crate) fn retry(after: std::time::Duration) -> Self {
+    pub(crate) fn retry(after: Duration) -> Self {
         Self {
             messages: Vec::new(),
             report: None,
             settlement: Settlement::Retry { after },
             verdict: Verdict::Returned,
+        }
+    }
+
+    /// The actors of the first result's route, if it goes on along others than `before`.
+    pub(crate) fn rerouted(&self, before: &Route) -> Option<&[String]> {
+        let first = self.messages.first()?;
+        match (&first.content, first.kind) {
+            (Content::Envelope(envelope), Kind::Routing | Kind::HappyEnd) => Some(&*envelope.route.actors),
+            _ => None,
+        }
+        .filter(|actors| *actors != before.actors)
+    }
+
+    /// Whether the run led to no good end.
+    pub(crate) const fn is_failure(&self) -> bool {
+        match self.verdict {
+            Verdict::Success { .. } | Verdict::Consumed => false,
+            Verdict::Failed { .. } | Verdict::Retried { .. } | Verdict::Returned => true,
         }
     }
 
@@ -57,6 +77,8 @@ pub(crate) struct Planned {
     pub(crate) content: Content,
     /// Set on items of a fan-out that become envelopes of their own: the id of the envelope they came from.
     pub(crate) child_of: Option<String>,
+    /// Not handed out before this has passed; zero for all but retries.
+    pub(crate) delay: Duration,
 }
 
 /// What a message says.
@@ -88,6 +110,8 @@ pub(crate) enum Kind {
     ErrorEnd,
     /// To the dead-letter queue of this actor.
     DeadLetter,
+    /// Back to the queue of this actor, to be run again.
+    Retry,
 }
 
 /// The outcome of a delivery.
@@ -99,6 +123,15 @@ pub(crate) enum Verdict {
     Consumed,
     /// It failed for good.
     Failed { reason: Reason, error: String },
+    /// It failed and is run again.
+    Retried {
+        /// Number of the run to come, from 2.
+        attempt: u32,
+        /// Not before this has passed.
+        after: Duration,
+        /// One line for people.
+        error: String,
+    },
     /// It goes back to its queue to be tried again.
     Returned,
 }

@@ -11,8 +11,10 @@ use futures::future::join_all;
 
 use crate::context::{Context, backoff};
 use crate::errors::error_message;
-use crate::plan::{Content, Kind, Plan, Planned};
+use crate::meters::Sent;
+use crate::plan::{Content, Kind, Plan, Planned, Verdict};
 use crate::report::{Event, Progress};
+use crate::retry::Runs;
 
 /// Messages of one plan that are on their way at once: bounds the memory of a large fan-out.
 const WINDOW: usize = 64;
@@ -23,34 +25,76 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// Pause before a message whose final report was refused is delivered again.
 const REPORT_RETRY: Duration = Duration::from_secs(2);
 
+/// What has become of a plan.
+pub(crate) struct Done<'a> {
+    /// How to settle the delivery.
+    pub(crate) settlement: Settlement,
+    /// What to count.
+    pub(crate) outcome: Outcome<'a>,
+}
+
+/// How a delivery ended, after all of its plan was carried out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome<'a> {
+    /// As planned.
+    Planned(&'a Verdict),
+    /// An output could not be sent where it belongs, and went to error-end.
+    Diverted,
+    /// The final report was refused: the message comes back.
+    Unreported,
+}
+
 /// Carries out `plan`; returns how to settle the delivery, which is due once this returns and not before.
-pub(crate) async fn carry_out(context: &Context, plan: &Plan) -> Settlement {
+pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a> {
     // All of them first: no part of a fan-out may come to its end while another is still unknown.
     for message in &plan.messages {
         announce(context, message);
     }
+    let is_cut_short = matches!(plan.verdict, Verdict::Success { outputs: 0 });
+    let mut outcome = Outcome::Planned(&plan.verdict);
     for window in plan.messages.chunks(WINDOW) {
-        join_all(window.iter().map(|message| send(context, message))).await;
+        let sending = window.iter().map(|message| send(context, message, is_cut_short));
+        if join_all(sending).await.contains(&Way::Diverted) {
+            outcome = Outcome::Diverted;
+        }
     }
     if let Some(report) = &plan.report
         && let Err(error) = context.reporter.finish(report.clone()).await
     {
-        tracing::warn!(actor = %context.actor, envelope = %report.id, %error, "the final report was refused");
-        return Settlement::Retry { after: REPORT_RETRY };
+        // The reporter says once what is wrong; this is about each message.
+        tracing::debug!(actor = %context.actor, envelope = %report.id, %error, "the final report was refused");
+        return Done {
+            settlement: Settlement::Retry { after: REPORT_RETRY },
+            outcome: Outcome::Unreported,
+        };
     }
-    plan.settlement
+    Done {
+        settlement: plan.settlement,
+        outcome,
+    }
+}
+
+/// How a message was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    AsPlanned,
+    /// To error-end instead.
+    Diverted,
 }
 
 /// Sends one message, in the worst case as an error envelope about itself.
-async fn send(context: &Context, message: &Planned) {
-    if let Err(refused) = publish(context, message).await {
-        let replacement = replacement(context, message, &refused);
-        if let Err(refused) = publish(context, &replacement).await {
-            // `publish` refuses error-end and dead letters never, except for their size.
-            tracing::error!(actor = %context.actor, message_id = %message.message_id, %refused, "holding a message");
-            std::future::pending::<()>().await;
-        }
+async fn send(context: &Context, message: &Planned, is_cut_short: bool) -> Way {
+    let Err(refused) = publish(context, message, is_cut_short).await else {
+        return Way::AsPlanned;
+    };
+    let replacement = replacement(context, message, &refused);
+    if let Err(refused) = publish(context, &replacement, false).await {
+        // `publish` refuses error-end and dead letters never, except for their size.
+        tracing::error!(actor = %context.actor, message_id = %message.message_id, %refused, "holding a message");
+        context.pulse.held.step();
+        std::future::pending::<()>().await;
     }
+    Way::Diverted
 }
 
 /// A child is made known before anything can happen to it.
@@ -80,7 +124,7 @@ enum Refused {
 }
 
 /// Publishes until confirmed. Refuses what more tries cannot mend.
-async fn publish(context: &Context, message: &Planned) -> Result<(), Refused> {
+async fn publish(context: &Context, message: &Planned, is_cut_short: bool) -> Result<(), Refused> {
     let body = message.content.to_bytes();
     let started = Instant::now();
     for tries in 0.. {
@@ -88,14 +132,29 @@ async fn publish(context: &Context, message: &Planned) -> Result<(), Refused> {
             queue: message.queue.clone(),
             message_id: message.message_id.clone(),
             body: body.clone(),
-            delay: Duration::ZERO,
+            delay: message.delay,
         };
         let mut wait = backoff(RETRY.0, RETRY.1, tries);
-        let error = match context.transport.publish(outgoing).await {
-            Ok(()) => return Ok(()),
+        let sending = Instant::now();
+        let published = context.transport.publish(outgoing).await;
+        context.pulse.publisher.step();
+        if published.is_err() && tries == 0 && message.kind == Kind::ErrorEnd {
+            context.meters.error_queue_failed();
+        }
+        let error = match published {
+            Ok(()) => {
+                context.meters.sent(&Sent {
+                    kind: message.kind,
+                    queue: &message.queue,
+                    is_cut_short,
+                    bytes: body.len(),
+                    took: sending.elapsed(),
+                });
+                return Ok(());
+            }
             Err(error @ PublishError::TooLarge { .. }) => return Err(Refused::TooLarge(error)),
             Err(error @ PublishError::Unroutable(_)) => {
-                if matches!(message.kind, Kind::Routing | Kind::HappyEnd) {
+                if matches!(message.kind, Kind::Routing | Kind::HappyEnd | Kind::Retry) {
                     let left = context
                         .config
                         .unroutable_patience
@@ -126,7 +185,7 @@ fn replacement(context: &Context, message: &Planned, refused: &Refused) -> Plann
     let Content::Envelope(envelope) = &message.content else {
         return message.clone();
     };
-    let (error, envelope) = match refused {
+    let (error, mut envelope) = match refused {
         Refused::Unroutable(_) => {
             let error = format!("unroutable: no actor takes messages from queue {}", message.queue);
             (error, (**envelope).clone())
@@ -151,7 +210,14 @@ fn replacement(context: &Context, message: &Planned, refused: &Refused) -> Plann
         }
     };
     tracing::warn!(actor = %context.actor, envelope = %envelope.id, %error, "sending to error-end instead");
-    let mut replacement = error_message(config, &envelope, &error, None);
+    // A run that cannot be repeated after all: what it failed of stands in the state that it carries.
+    let (details, runs) = if message.kind == Kind::Retry {
+        let runs = Runs::take(&mut envelope, &config.actor);
+        (runs.last_details(), runs.record())
+    } else {
+        (None, None)
+    };
+    let mut replacement = error_message(config, &envelope, &error, details, runs);
     replacement.message_id.clone_from(&message.message_id);
     replacement
 }

@@ -17,6 +17,9 @@ pub trait Reporter: Send + Sync + 'static {
 
     /// Accepts the final word about an envelope. While this fails, the message stays in the end actor's queue.
     fn finish(&self, report: FinalReport) -> BoxFuture<'static, Result<(), ReportError>>;
+
+    /// The sidecar begins to drain: from now on [`finish`](Self::finish) should fail rather than wait for long.
+    fn draining(&self) {}
 }
 
 /// One step of one envelope at one actor.
@@ -46,6 +49,19 @@ pub enum Event {
         took: Duration,
         /// Number of results; 0 means that the route ends here.
         outputs: usize,
+        /// The actors of the first result's route, if they are others than before the run.
+        rerouted: Option<Arc<[String]>>,
+    },
+    /// The run failed, and another one follows later. Not the end of anything: the envelope waits in its queue.
+    Retrying {
+        /// Time in the runtime.
+        took: Duration,
+        /// Number of the run to come, from 2.
+        attempt: u32,
+        /// Not before this has passed.
+        after: Duration,
+        /// What the run failed of, in one line for people.
+        error: String,
     },
     /// It failed here and goes to error-end.
     Failed {

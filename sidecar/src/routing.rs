@@ -11,19 +11,28 @@ use asya_transport::{QueueName, Settlement};
 use crate::admission::{DeliveryFacts, Work};
 use crate::config::{Config, Role};
 use crate::context::backoff;
-use crate::errors::{FIRST_ATTEMPT, Failure, dead_letter, error_message, fail};
+use crate::errors::{Failure, OUTPUT_ATTEMPT, dead_letter, error_message, fail};
 use crate::ledger::CallOutcome;
 use crate::plan::{Content, Kind, Plan, Planned, Reason, Verdict};
 use crate::report::{FinalReport, FinalStatus};
+use crate::retry::{self, After, CallTime, Record, RunFailure};
 
 /// First and longest pause before an end actor tries a message again.
 const END_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Decides what becomes of a delivery after its call.
-pub(crate) fn route(config: &Config, work: &Work, outcome: &CallOutcome, delivery: &DeliveryFacts) -> Plan {
+pub(crate) fn route(
+    config: &Config,
+    work: &Work,
+    outcome: &CallOutcome,
+    delivery: &DeliveryFacts,
+    time: CallTime,
+) -> Plan {
     let items = match outcome {
         CallOutcome::Reply(reply) => Reply::parse(reply.clone()).map_err(|error| error.to_string()),
-        CallOutcome::Broken(text) => Err(text.clone()),
+        CallOutcome::Broken(text) | CallOutcome::Unread(text) | CallOutcome::Unusable(text) => {
+            Err(text.clone())
+        }
         CallOutcome::Timeout | CallOutcome::SlotStuck => Err(format!(
             "Runtime timeout exceeded after {}",
             GoDuration(work.budget)
@@ -31,21 +40,43 @@ pub(crate) fn route(config: &Config, work: &Work, outcome: &CallOutcome, deliver
         CallOutcome::SlotCrashed => Err("The sidecar crashed repeatedly while this message was run".into()),
     };
     match (items, config.role.is_end()) {
-        (Ok(items), false) => route_step(config, work, items),
+        (Ok(items), false) => match after_items(config, work, &items, time) {
+            After::Again(plan) => plan,
+            After::Over(runs) => route_step(config, work, items, runs.as_ref()),
+        },
         (Ok(items), true) => route_end(config, work, items, delivery),
-        (Err(error), false) => fail(
-            config,
-            &work.envelope,
-            &work.body,
-            delivery,
-            Failure::new(Reason::Runtime, error),
-        ),
+        (Err(error), false) => {
+            let failed = RunFailure::of_call(outcome, &error);
+            match retry::after(config, work, &[failed], time) {
+                After::Again(plan) => plan,
+                After::Over(runs) => {
+                    let failure = Failure {
+                        runs,
+                        ..Failure::new(Reason::Runtime, error)
+                    };
+                    fail(config, &work.envelope, &work.body, delivery, failure)
+                }
+            }
+        }
         (Err(error), true) => retry_end(config, work, delivery, Failure::new(Reason::Runtime, error)),
     }
 }
 
+/// A run is repeated only if it produced nothing: the good items of a fan-out are sent, and a repeated run would make
+/// them a second time.
+fn after_items(config: &Config, work: &Work, items: &[ReplyItem], time: CallTime) -> After {
+    let failed = items.iter().map(|item| match item {
+        ReplyItem::Error { code, details } => Some(RunFailure::reported(code, details.as_ref())),
+        ReplyItem::Output { .. } => None,
+    });
+    match failed.collect::<Option<Vec<_>>>() {
+        Some(failures) if !failures.is_empty() => retry::after(config, work, &failures, time),
+        Some(_) | None => After::Over(None),
+    }
+}
+
 /// Contract data-plane §6.7 and §7.1.
-fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>) -> Plan {
+fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>, runs: Option<&Record>) -> Plan {
     let input = &*work.envelope;
     let count = items.len();
     if items.is_empty() {
@@ -57,6 +88,7 @@ fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>) -> Plan {
             message_id: output_id(input, 0),
             content: Content::Envelope(Box::new(finished)),
             child_of: None,
+            delay: Duration::ZERO,
         };
         return success(vec![message], 0);
     }
@@ -79,11 +111,11 @@ fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>) -> Plan {
                     headers,
                     extra,
                 };
-                messages.push(output.into_message(config, input, index, count));
+                messages.push(output.into_message(config, work, index, count));
             }
             // Only this item fails; the good ones beside it are sent all the same (rulings 7).
             ReplyItem::Error { code, details } => {
-                messages.push(item_error(config, input, index, &code, details.as_ref()));
+                messages.push(item_error(config, input, index, (&code, details.as_ref()), runs));
                 failure.get_or_insert_with(|| one_line(&code, details.as_ref()));
             }
         }
@@ -126,7 +158,8 @@ struct Output {
 }
 
 impl Output {
-    fn into_message(self, config: &Config, input: &Envelope, index: usize, count: usize) -> Planned {
+    fn into_message(self, config: &Config, work: &Work, index: usize, count: usize) -> Planned {
+        let input = &*work.envelope;
         let (id, parent_id) = identity(input, index);
         let mut route = self.route;
         note_hop(&mut route, input, index, count);
@@ -141,11 +174,15 @@ impl Output {
             }
             extra.insert(&member.key(), &member.value);
         }
+        let mut headers = self.headers.or_input(input.headers.as_ref());
+        if work.had_runs {
+            retry::remove(&mut headers); // The runtime was sent them, and gave them back.
+        }
         let envelope = Envelope {
             id,
             parent_id,
             route,
-            headers: self.headers.or_input(input.headers.as_ref()),
+            headers,
             payload: Some(self.payload),
             deadline: input.deadline.clone(),
             extra,
@@ -156,6 +193,7 @@ impl Output {
             message_id: output_id(input, index),
             content: Content::Envelope(Box::new(envelope)),
             child_of: (index > 0).then(|| input.id.clone()),
+            delay: Duration::ZERO,
         }
     }
 }
@@ -183,7 +221,7 @@ fn note_hop(route: &mut Route, input: &Envelope, index: usize, count: usize) {
 }
 
 fn output_id(input: &Envelope, index: usize) -> String {
-    message_id(&input.id, input.route.step() + 1, FIRST_ATTEMPT, index)
+    message_id(&input.id, input.route.step() + 1, OUTPUT_ATTEMPT, index)
 }
 
 /// The handler failed at item `index`: that item fails under the id that it would have had (rulings 7).
@@ -191,8 +229,8 @@ fn item_error(
     config: &Config,
     input: &Envelope,
     index: usize,
-    code: &str,
-    details: Option<&ErrorDetails>,
+    (code, details): (&str, Option<&ErrorDetails>),
+    runs: Option<&Record>,
 ) -> Planned {
     let (id, parent_id) = identity(input, index);
     let mut failed = Envelope {
@@ -208,6 +246,7 @@ fn item_error(
         &failed,
         code,
         details.map(|details| details.as_raw().clone()),
+        runs.cloned(),
     );
     message.message_id = output_id(input, index);
     message.child_of = (index > 0).then(|| input.id.clone());
@@ -223,6 +262,7 @@ fn route_end(config: &Config, work: &Work, items: Vec<ReplyItem>, delivery: &Del
                 reason: Reason::Runtime,
                 error: one_line(&code, details.as_ref()),
                 details: details.map(ErrorDetails::into_raw),
+                runs: None,
             };
             return retry_end(config, work, delivery, failure);
         }

@@ -1,8 +1,8 @@
 //! One sidecar from outside: start it, look at it, drain it, learn why it ended.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use asya_runtime_protocol::RuntimeClient;
@@ -13,9 +13,11 @@ use tokio::task::JoinHandle;
 
 use crate::actors::Message;
 use crate::config::Config;
-use crate::context::{Context, Doors, Fatal, Fault, Faults, Part, Readiness, RuntimeControl};
+use crate::context::{Context, Doors, Fatal, Fault, Faults, Part, QueueState, Readiness, RuntimeControl};
 use crate::credit::Credits;
 use crate::ledger::{Ledger, Stage};
+use crate::meters::{Meters, NAMESPACE};
+use crate::pulse::{Pulse, Steps};
 use crate::report::{NoReporter, Reporter};
 use crate::supervision::SupervisorMessage;
 use crate::tree;
@@ -35,6 +37,7 @@ pub struct SidecarBuilder {
     runtime_control: Option<Arc<dyn RuntimeControl>>,
     faults: Option<Arc<dyn Faults>>,
     budget_factor: usize,
+    meters: Option<Meters>,
 }
 
 /// The tree could not be started.
@@ -61,10 +64,58 @@ pub struct Snapshot {
     pub stages: HashMap<Stage, usize>,
     /// Credits taken; equals the number of unsettled deliveries whenever nothing is moving.
     pub credits_taken: usize,
+    /// Messages that may be held now; changes by itself where the credit is tuned.
+    pub credit: usize,
     /// Bytes of all messages held.
     pub bytes_held: usize,
     /// Restarts of actors since the start.
     pub restarts: u64,
+    /// Whether the own queue is there, as far as consuming it has shown.
+    pub queue: QueueState,
+    /// What the actors have done.
+    pub steps: Steps,
+    /// Whether it drains.
+    pub draining: bool,
+}
+
+/// Looks at a sidecar from elsewhere, for as long as that is there.
+#[derive(Clone)]
+pub struct Monitor(Weak<Context>);
+
+impl Monitor {
+    /// What the sidecar holds and how it fares; `None` once it has ended.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.0.upgrade().map(|context| snapshot(&context))
+    }
+
+    /// Brings the metrics that are measured rather than counted up to date; call it before they are read.
+    pub fn observe(&self) {
+        if let Some(context) = self.0.upgrade() {
+            context.meters.observe(&snapshot(&context));
+        }
+    }
+
+    /// Somebody has looked at the broker, and the queue is there or is not.
+    pub fn found_queue(&self, state: QueueState) {
+        if let Some(context) = self.0.upgrade() {
+            context.set_queue_state(state);
+        }
+    }
+}
+
+fn snapshot(context: &Context) -> Snapshot {
+    Snapshot {
+        runtime_ready: context.is_ready(),
+        stages: context.ledger.count(),
+        credits_taken: context.credits.taken(),
+        credit: context.credits.limit(),
+        bytes_held: context.credits.bytes(),
+        restarts: context.restarts.load(Ordering::Relaxed),
+        queue: *context.queue_state.borrow(),
+        steps: context.pulse.steps(),
+        draining: !*context.consuming.borrow(),
+    }
 }
 
 impl Sidecar {
@@ -78,6 +129,7 @@ impl Sidecar {
             runtime_control: None,
             faults: None,
             budget_factor: 1,
+            meters: None,
         }
     }
 
@@ -96,13 +148,13 @@ impl Sidecar {
     /// What it holds and how it fares.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            runtime_ready: self.context.is_ready(),
-            stages: self.context.ledger.count(),
-            credits_taken: self.context.credits.taken(),
-            bytes_held: self.context.credits.bytes(),
-            restarts: self.context.restarts.load(Ordering::Relaxed),
-        }
+        snapshot(&self.context)
+    }
+
+    /// A way to look at it that does not keep it alive.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::downgrade(&self.context))
     }
 
     /// Stops pulling, returns what waits, lets what runs end and settle, at most for `grace`; then returns the rest
@@ -110,6 +162,7 @@ impl Sidecar {
     pub async fn drain(self, grace: Duration) -> Drained {
         let context = &self.context;
         context.consuming.send_replace(false);
+        context.reporter.draining();
         context.doors.consumer.send(Message::Pause);
         context.ledger.start_draining();
         context.ledger.return_waiting();
@@ -162,6 +215,13 @@ impl SidecarBuilder {
         self
     }
 
+    /// Counts with these. Default: under the usual namespace, with the recorder that is installed at the start.
+    #[must_use]
+    pub fn meters(mut self, meters: Meters) -> Self {
+        self.meters = Some(meters);
+        self
+    }
+
     /// Injects faults at every checkpoint. For tests.
     #[doc(hidden)]
     #[must_use]
@@ -181,16 +241,29 @@ impl SidecarBuilder {
     /// Starts the tree. It consumes once the runtime is ready.
     pub async fn start(self) -> Result<Sidecar, StartError> {
         let config = self.config;
+        if config.role.is_end() && !config.retry.is_off() {
+            tracing::warn!(
+                actor = %config.actor,
+                "retries are configured, but an end actor has its own: what it cannot process stays in its queue"
+            );
+        }
+        let transport = self.transport.name();
+        let meters = self
+            .meters
+            .unwrap_or_else(|| Meters::new(NAMESPACE, &config.actor, transport));
         let context = Arc::new(Context {
             actor: config.actor.as_str().into(),
             queue: QueueName::for_actor(&config.actor),
             client: RuntimeClient::new(config.socket(), config.max_message_size),
             ledger: Ledger::default(),
-            credits: Credits::new(config.credit.max(1), config.credit_bytes),
+            credits: Credits::new(config.credit, config.slots, config.credit_bytes),
             doors: Doors::new(config.slots.max(1)),
             readiness: watch::Sender::new(Readiness::NotReady),
             consuming: watch::Sender::new(true),
-            restarts: Arc::new(AtomicU64::new(0)),
+            queue_state: watch::Sender::new(QueueState::Unknown),
+            restarts: AtomicU64::new(0),
+            meters,
+            pulse: Pulse::default(),
             fatal: Fatal::default(),
             transport: self.transport,
             reporter: self.reporter,

@@ -18,6 +18,7 @@
 //! what they had in hand is in the ledger.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
@@ -108,7 +109,13 @@ fn supervisor(
         strategy,
         policy,
         children,
-        restarts: Arc::clone(&context.restarts),
+        on_restart: {
+            let context = Arc::clone(context);
+            Arc::new(move |child| {
+                context.restarts.fetch_add(1, Ordering::Relaxed);
+                context.meters.restarted(child);
+            })
+        },
         on_meltdown,
     }
 }

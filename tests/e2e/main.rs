@@ -10,6 +10,7 @@ mod lifecycle;
 mod manifests;
 mod output;
 mod pipelines;
+mod retries;
 mod run;
 mod sending;
 mod terminal;

@@ -7,17 +7,23 @@ use std::sync::OnceLock;
 /// The `asya` of this source tree, in the profile of these tests. Built at the first call; nothing to do when fresh.
 pub fn asya() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("asya"))
+    BINARY.get_or_init(|| built("asya", "asya"))
 }
 
 /// The `asya-sidecar` of this source tree, built like [`asya`].
 pub fn sidecar() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("asya-sidecar"))
+    BINARY.get_or_init(|| built("asya-sidecar", "asya-sidecar"))
 }
 
-/// The only program of `package`, which is called like it.
-fn built(package: &str) -> PathBuf {
+/// The runtime `native-echo` of this crate, built like [`asya`].
+pub fn native_echo() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("asya-tests", "native-echo"))
+}
+
+/// The program `name` of `package`.
+fn built(package: &str, name: &str) -> PathBuf {
     // target/<profile>/deps/e2e-<hash>
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test
@@ -33,7 +39,7 @@ fn built(package: &str) -> PathBuf {
             "--package",
             package,
             "--bin",
-            package,
+            name,
             "--target-dir",
         ])
         .arg(target)
@@ -42,8 +48,8 @@ fn built(package: &str) -> PathBuf {
         cargo.arg("--release");
     }
     let status = cargo.status().expect("cargo can be started");
-    assert!(status.success(), "{package} can be built, see above");
-    profile.join(package)
+    assert!(status.success(), "{name} can be built, see above");
+    profile.join(name)
 }
 
 /// The Python behind `python3`. A version manager's shim costs more time than most handlers here.

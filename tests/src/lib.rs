@@ -1,11 +1,14 @@
-//! What the end-to-end tests share: pipelines in directories of their own, and the real `asya` run on them.
+//! What tests of whole programs share: the real `asya` on pipelines in directories of their own, and real sidecars
+//! and runtimes on a RabbitMQ node of their own.
 //!
 //! What it is: a [`Pipeline`] writes manifests and Python handlers, [`Pipeline::asya`] runs the binary with a hard
 //! time limit, and everything that comes to rest is read back: exit code, output, stored results, queues, and the
-//! processes that are left. What it is not: it knows nothing about the inside of `asya`; only the queue is opened
-//! directly, because bad messages cannot be sent in any other way.
+//! processes that are left. A [`plant::Plant`] runs `asya-sidecar` and runtimes that can be killed one by one, and
+//! counts every message; a [`storm`] kills all of them at random. What it is not: it knows nothing about the inside of
+//! the programs; only queues are opened directly, because bad messages cannot be sent in any other way.
 //!
-//! Start reading at [`Pipeline`]. The tests are in `e2e/`, one file per topic.
+//! Start reading at [`Pipeline`], for RabbitMQ at [`plant`]. The tests are in `e2e/`, `sidecar/` and `faults/`, one
+//! file per topic.
 
 #![expect(
     clippy::expect_used,
@@ -16,8 +19,10 @@
 )]
 
 mod binary;
+mod chance;
 mod manifest;
 mod pipeline;
+pub mod plant;
 mod processes;
 mod proxy;
 mod queue;
@@ -25,9 +30,11 @@ pub mod rabbitmq;
 mod running;
 mod screen;
 mod stored;
+pub mod storm;
 mod waiting;
 
-pub use binary::{asya, real_python, sidecar};
+pub use binary::{asya, native_echo, real_python, sidecar};
+pub use chance::Chance;
 pub use manifest::Actor;
 pub use pipeline::Pipeline;
 pub use processes::{Process, processes_under};

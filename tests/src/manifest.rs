@@ -9,6 +9,7 @@ pub struct Actor {
     handler: String,
     variables: Vec<(String, String)>,
     processing_timeout: Option<u32>,
+    retry: Option<String>,
     command: Option<String>,
 }
 
@@ -21,6 +22,7 @@ impl Actor {
             handler: handler.into(),
             variables: Vec::new(),
             processing_timeout: None,
+            retry: None,
             command: None,
         }
     }
@@ -54,6 +56,13 @@ impl Actor {
         self
     }
 
+    /// `spec.retry`, as YAML on one line.
+    #[must_use]
+    pub fn retry(mut self, policy: &str) -> Self {
+        self.retry = Some(policy.into());
+        self
+    }
+
     /// The manifest as YAML.
     pub(crate) fn yaml(&self) -> String {
         let mut text = String::new();
@@ -67,6 +76,9 @@ impl Actor {
         writeln!(text, "metadata:\n  name: {name}\nspec:\n  transport: rabbitmq")?;
         if let Some(seconds) = self.processing_timeout {
             writeln!(text, "  timeout:\n    processing: {seconds}")?;
+        }
+        if let Some(policy) = &self.retry {
+            writeln!(text, "  retry: {policy}")?;
         }
         writeln!(text, "  workload:")?;
         if self.command.is_some() {

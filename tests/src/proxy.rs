@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -25,6 +26,7 @@ pub struct Proxy {
     pub port: u16,
     mode: watch::Sender<Mode>,
     cuts: Arc<watch::Sender<u64>>,
+    accepted: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -36,11 +38,14 @@ impl Proxy {
         let (mode, modes) = watch::channel(Mode::Pass);
         let cuts = Arc::new(watch::channel(0).0);
         let cut = Arc::clone(&cuts);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let server = SocketAddr::from(([127, 0, 0, 1], port));
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(connection(client, server, modes.clone(), cut.subscribe()));
             }
         });
@@ -48,8 +53,14 @@ impl Proxy {
             port: own_port,
             mode,
             cuts,
+            accepted,
             _tasks: tasks,
         }
+    }
+
+    /// How many connections it has accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Ends all connections; new ones are accepted.

@@ -29,7 +29,8 @@ pub struct Broker {
     pub port: u16,
     /// Port of AMQP over TLS, when certificates were given.
     pub tls_port: u16,
-    management: u16,
+    /// Port of the management API, for user and password `guest`.
+    pub management: u16,
     mapper: u16,
     distribution: u16,
     process: Mutex<Option<Child>>,
@@ -56,10 +57,15 @@ impl Broker {
         SHARED.get_or_init(|| Self::start(None))
     }
 
+    /// Whether nodes can be started here.
+    pub fn is_installed() -> bool {
+        Path::new(PROGRAMS).join("rabbitmq-server").exists()
+    }
+
     /// Starts a node of one's own and waits until it works.
     pub fn start(certificates: Option<&Certificates>) -> Self {
         assert!(
-            Path::new(PROGRAMS).join("rabbitmq-server").exists(),
+            Self::is_installed(),
             "RabbitMQ is not installed: `make deps-test` installs it (or: apt-get install rabbitmq-server)"
         );
         let directory = tempfile::Builder::new()
@@ -278,7 +284,8 @@ pub fn impatient(mut options: RabbitMqOptions) -> RabbitMqOptions {
     options.backoff.initial = Duration::from_millis(20);
     options.backoff.max = Duration::from_millis(300);
     options.connect_patience = Some(Duration::from_secs(20));
-    options.heartbeat = Duration::from_secs(1);
+    // Longer than a busy machine keeps a process waiting.
+    options.heartbeat = Duration::from_secs(4);
     options.connect_timeout = Duration::from_secs(5);
     options
 }

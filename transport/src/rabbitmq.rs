@@ -4,7 +4,7 @@
 //! uses no management API and no plugins, and it changes no queue that it did not create, besides adding a binding.
 //!
 //! Start reading at [`RabbitMqTransport::connect`], then `link` (a connection that comes back), `publisher` (confirms)
-//! and `pump` (credit and acknowledgements).
+//! `session` (credit) and `clerk` (acknowledgements).
 //!
 //! # How it works
 //!
@@ -44,6 +44,7 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 
 use self::consumer::RabbitConsumer;
+use self::counters::Counting;
 use self::link::{Link, Phase};
 use self::mailbox::Mailbox;
 use self::memory::Memory;
@@ -57,12 +58,15 @@ use crate::{Administration, ConsumeError, Consumer, Outgoing, PublishError, Queu
 
 mod administration;
 mod backoff;
+mod clerk;
 mod consumer;
+mod counters;
+mod deck;
 mod delay;
 mod dial;
 mod error;
 mod feeds;
-mod flights;
+mod flight;
 mod ledger;
 mod link;
 mod mailbox;
@@ -74,9 +78,11 @@ mod pump;
 mod receipt;
 mod registry;
 mod route;
+mod session;
 mod settings;
 mod topology;
 
+pub use counters::Counters;
 pub use error::{ConnectError, RabbitError};
 pub use options::{
     Address, AddressError, Backoff, ClientCertificate, QueueOptions, RabbitMqOptions, TlsFiles,
@@ -95,6 +101,7 @@ struct Inner {
     publishing: Link,
     office: Office,
     registry: Arc<Registry>,
+    counting: Arc<Counting>,
 }
 
 /// How the connections are, for health endpoints.
@@ -128,10 +135,12 @@ impl RabbitMqTransport {
     /// When trying again is of no use before somebody has changed something: see [`ConnectError`].
     pub async fn connect(options: RabbitMqOptions) -> Result<Self, ConnectError> {
         let settings = Arc::new(Settings::check(options)?);
-        let consuming = Link::open(Arc::clone(&settings), "consuming").await?;
-        let publishing = Link::open(Arc::clone(&settings), "publishing").await?;
+        let counting = Arc::new(Counting::default());
+        let open = |purpose| Link::open(Arc::clone(&settings), purpose, Arc::clone(&counting));
+        let consuming = open("consuming").await?;
+        let publishing = open("publishing").await?;
         let office = Office {
-            publisher: Publisher::start(Arc::clone(&settings), publishing.watch()),
+            publisher: Publisher::start(Arc::clone(&settings), publishing.watch(), Arc::clone(&counting)),
             memory: Arc::new(Memory::default()),
         };
         let registry = Arc::new(Registry::default());
@@ -142,6 +151,7 @@ impl RabbitMqTransport {
                 publishing,
                 office,
                 registry,
+                counting,
             }),
         })
     }
@@ -160,6 +170,12 @@ impl RabbitMqTransport {
             return BrokerState::Blocked { since, reason };
         }
         BrokerState::Connected
+    }
+
+    /// What has been counted since [`connect`](Self::connect). Cheap: reads a few atomics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.inner.counting.read()
     }
 }
 
@@ -182,6 +198,7 @@ impl Transport for RabbitMqTransport {
                 mailbox: Arc::clone(&mailbox),
                 office: self.inner.office.clone(),
                 registry: Arc::clone(&self.inner.registry),
+                counting: Arc::clone(&self.inner.counting),
             };
             tokio::spawn(pump.run());
             Ok(Box::new(RabbitConsumer::new(mailbox)) as Box<dyn Consumer>)

@@ -1,4 +1,4 @@
-//! What happens to a whole RabbitMQ node: death and restart, a memory alarm, TLS. Each test has a node of its own.
+//! What happens to a whole RabbitMQ node: death and restart, a memory alarm, TLS, and networks that swallow. One test at a time.
 #![cfg(feature = "rabbitmq")]
 #![expect(
     clippy::unwrap_used,
@@ -7,18 +7,21 @@
 )]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use asya_transport::rabbitmq::{Address, BrokerState, ClientCertificate, ConnectError, RabbitMqOptions};
 use asya_transport::rabbitmq::{RabbitMqTransport, TlsFiles};
-use asya_transport::{Administration, Outgoing, PublishError, QueueName, Settlement, Transport};
+use asya_transport::{
+    Administration, ConsumeError, Consumer, DeleteMode, Delivery, Outgoing, PublishError, QueueName,
+    SettleError, Settlement, Transport,
+};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
-use self::traffic::{PATIENCE, Traffic, connected, message, until};
+use self::traffic::{PATIENCE, Traffic, acknowledge, connected, message, until};
+use asya_tests::Proxy;
 use asya_tests::rabbitmq::{Broker, Certificates, certificates, impatient};
 
 #[path = "support/traffic.rs"]
@@ -30,43 +33,62 @@ async fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
-async fn start(certificates: Option<Certificates>) -> Arc<Broker> {
-    blocking(move || Arc::new(Broker::start(certificates.as_ref()))).await
+async fn start(certificates: Certificates) -> Broker {
+    blocking(move || Broker::start(Some(&certificates))).await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
+/// The node of this test binary, for tests that leave it as they found it.
+async fn shared() -> &'static Broker {
+    blocking(Broker::shared).await
+}
+
+async fn control(arguments: &'static [&'static str]) {
+    blocking(move || Broker::shared().control(arguments)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_stops_or_is_killed_and_comes_back() {
     let _turn = alone().await;
-    let broker = start(None).await;
-    for quorum in [false, true] {
+    let broker = shared().await;
+    let open = async |quorum| {
         let mut options = broker.options();
         options.queues.quorum = quorum;
-        let transport = RabbitMqTransport::connect(options).await.unwrap();
-        let traffic = Traffic::start(&transport, 4_000).await;
-        // The orderly stop comes first: a broker that is killed seconds after it has made a quorum queue has forgotten
-        // half of it when it comes back (seen with 3.10.8), and that queue never works again.
-        for (stop, start) in [
-            (stop_node as Change, start_node as Change),
-            (kill_node, run_node),
-            (kill_node, run_node),
-        ] {
-            traffic.progress(300).await;
-            assert!(!traffic.is_done(), "the traffic ended too early to tell");
-            let node = Arc::clone(&broker);
-            blocking(move || stop(&node)).await;
+        RabbitMqTransport::connect(options).await.unwrap()
+    };
+    // Both kinds of queue go through the same restarts, which are what takes time here.
+    let transports = [open(false).await, open(true).await];
+    let mut traffics = Vec::new();
+    for transport in &transports {
+        traffics.push(Traffic::start(transport).await);
+    }
+    // The orderly stop comes first: a broker that is killed seconds after it has made a quorum queue has forgotten
+    // half of it when it comes back (seen with 3.10.8), and that queue never works again.
+    for (stop, start) in [
+        (stop_node as Change, start_node as Change),
+        (kill_node, run_node),
+        (kill_node, run_node),
+    ] {
+        for traffic in &traffics {
+            traffic.progress(200).await;
+        }
+        blocking(move || stop(Broker::shared())).await;
+        for transport in &transports {
             until("the loss is noticed", || async {
                 matches!(transport.state(), BrokerState::Reconnecting { .. })
             })
             .await;
-            let node = Arc::clone(&broker);
-            blocking(move || start(&node)).await;
         }
+        blocking(move || start(Broker::shared())).await;
+    }
+    for (traffic, transport) in traffics.into_iter().zip(&transports) {
+        traffic.progress(200).await;
         traffic.finish().await;
-        connected(&transport).await;
+        connected(transport).await;
+        assert!(transport.counters().reconnects >= 6, "{:?}", transport.counters());
     }
 }
 
@@ -91,20 +113,19 @@ fn run_node(broker: &Broker) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_alarm_holds_publishes_up_and_lets_the_rest_go_on() {
     let _turn = alone().await;
-    let broker = start(None).await;
-    let transport = RabbitMqTransport::connect(broker.options()).await.unwrap();
+    let transport = RabbitMqTransport::connect(RabbitMqOptions {
+        heartbeat: Duration::from_secs(2),
+        ..shared().await.options()
+    })
+    .await
+    .unwrap();
     let queue = QueueName::for_actor("alarm");
     transport.declare(&queue).await.unwrap();
     transport.publish(message(&queue, "before")).await.unwrap();
     let mut consumer = transport.consume(&queue).await.unwrap();
-    let delivery = timeout(PATIENCE, consumer.receive(1))
-        .await
-        .unwrap()
-        .unwrap()
-        .remove(0);
+    let delivery = receive(&mut *consumer, 1).await;
 
-    let node = Arc::clone(&broker);
-    blocking(move || node.control(&["set_vm_memory_high_watermark", "0.0000001"])).await;
+    control(&["set_vm_memory_high_watermark", "0.0000001"]).await;
     // The broker tells a publisher that it is blocked when it publishes.
     let mut held = transport.publish(message(&queue, "held"));
     until("the alarm is known", || async {
@@ -118,17 +139,19 @@ async fn a_memory_alarm_holds_publishes_up_and_lets_the_rest_go_on() {
     );
     assert!(matches!(transport.state(), BrokerState::Blocked { .. }));
     delivery.receipt.settle(Settlement::Ack).await.unwrap();
-    assert_eq!(transport.depth(&queue).await.unwrap().unsettled, 0);
+    // The broker has taken the acknowledgement: only then it deletes a queue that is to be empty.
+    drop(consumer);
+    until("the acknowledgement has arrived", || async {
+        transport.delete(&queue, DeleteMode::IfEmpty).await.is_ok()
+    })
+    .await;
+    transport.declare(&queue).await.unwrap();
+    let mut consumer = transport.consume(&queue).await.unwrap();
 
-    let node = Arc::clone(&broker);
-    blocking(move || node.control(&["set_vm_memory_high_watermark", "absolute", "1GB"])).await;
+    control(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await;
     timeout(PATIENCE, held).await.unwrap().unwrap();
     connected(&transport).await;
-    let delivery = timeout(PATIENCE, consumer.receive(1))
-        .await
-        .unwrap()
-        .unwrap()
-        .remove(0);
+    let delivery = receive(&mut *consumer, 1).await;
     assert_eq!(&delivery.body[..], b"held");
     delivery.receipt.settle(Settlement::Ack).await.unwrap();
 }
@@ -136,10 +159,10 @@ async fn a_memory_alarm_holds_publishes_up_and_lets_the_rest_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_above_the_brokers_limit_is_refused_for_good_and_disturbs_nobody() {
     let _turn = alone().await;
-    let broker = start(None).await;
-    let node = Arc::clone(&broker);
-    blocking(move || node.control(&["eval", "application:set_env(rabbit, max_message_size, 100000)."])).await;
-    let transport = RabbitMqTransport::connect(broker.options()).await.unwrap();
+    control(&["eval", "application:set_env(rabbit, max_message_size, 100000)."]).await;
+    let transport = RabbitMqTransport::connect(shared().await.options())
+        .await
+        .unwrap();
     let queue = QueueName::for_actor("large");
     transport.declare(&queue).await.unwrap();
     let large = Outgoing {
@@ -168,6 +191,111 @@ async fn a_message_above_the_brokers_limit_is_refused_for_good_and_disturbs_nobo
         refused.is_none_or(|refused| matches!(refused, Err(PublishError::TooLarge { .. }))),
         "the limit is forgotten"
     );
+    control(&[
+        "eval",
+        "application:set_env(rabbit, max_message_size, 134217728).",
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_held_for_too_long_comes_again_and_the_consumer_goes_on() {
+    let _turn = alone().await;
+    // Channels read both when they are opened.
+    control(&["eval", "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 200)."]).await;
+    for quorum in [false, true] {
+        let mut options = shared().await.options();
+        options.queues.quorum = quorum;
+        let transport = RabbitMqTransport::connect(options).await.unwrap();
+        let queue = QueueName::for_actor("long");
+        transport.declare(&queue).await.unwrap();
+        let mut consumer = transport.consume(&queue).await.unwrap();
+        transport.publish(message(&queue, "long")).await.unwrap();
+        transport.publish(message(&queue, "next")).await.unwrap();
+        let held = receive(&mut *consumer, 1).await;
+        assert_eq!(held.message_id.as_deref(), Some("long"));
+        // The broker closes the channel, which a caller that waits for more hears.
+        let mut others = 0;
+        let reported = loop {
+            match timeout(PATIENCE, consumer.receive(1)).await.unwrap() {
+                Ok(deliveries) => {
+                    others += deliveries.len();
+                    for delivery in deliveries {
+                        acknowledge(&delivery).await;
+                    }
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(&reported, ConsumeError::Unavailable(cause) if cause.to_string().contains("timeout")),
+            "{reported:?}"
+        );
+        assert_eq!(others, 1, "what was acknowledged came again");
+        let again = receive(&mut *consumer, 1).await;
+        assert_eq!((again.message_id.as_deref(), again.deliveries), (Some("long"), 2));
+        let late = held.receipt.settle(Settlement::Ack).await;
+        assert!(matches!(late, Err(SettleError::Stale)), "{late:?}");
+        again.receipt.settle(Settlement::Ack).await.unwrap();
+        assert_eq!(
+            transport.counters().reconnects,
+            0,
+            "a lost channel is no lost connection"
+        );
+        drop(consumer);
+        transport.delete(&queue, DeleteMode::IfEmpty).await.unwrap();
+    }
+    control(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000), application:set_env(rabbit, channel_tick_interval, 60000)."]).await;
+}
+
+async fn receive(consumer: &mut dyn Consumer, credit: usize) -> Delivery {
+    timeout(PATIENCE, consumer.receive(credit))
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_network_goes_silent() {
+    let _turn = alone().await;
+    let mut options = shared().await.options();
+    let proxy = Proxy::before(options.address.port).await;
+    options.address.port = proxy.port;
+    // Both bound how long silence goes unnoticed.
+    options.heartbeat = Duration::from_secs(1);
+    options.connect_timeout = Duration::from_secs(1);
+    let transport = RabbitMqTransport::connect(options).await.unwrap();
+    let traffic = Traffic::start(&transport).await;
+    traffic.progress(200).await;
+    let (threads, attempts) = (client_threads(), proxy.accepted());
+    proxy.swallow();
+    until("the silence is noticed", || async {
+        matches!(transport.state(), BrokerState::Reconnecting { .. })
+    })
+    .await;
+    let publishing = transport.publish(message(&QueueName::for_actor("source"), "extra"));
+    assert!(matches!(publishing.await, Err(PublishError::Unavailable(_))));
+    // Attempts that are accepted and never answered.
+    until("both connections were tried often", || async {
+        proxy.accepted() >= attempts + 6
+    })
+    .await;
+    until("no attempt is left behind", || async {
+        client_threads() <= threads
+    })
+    .await;
+    proxy.heal();
+    connected(&transport).await;
+    traffic.progress(200).await;
+    traffic.finish().await;
+}
+
+/// Threads of the client library in this process; each connection has one.
+fn client_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("lapin-io-loop")).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,7 +311,7 @@ async fn tls_with_a_private_authority_and_a_client_certificate() {
             key: made.client_key.clone(),
         }),
     };
-    let broker = start(Some(made)).await;
+    let broker = start(made).await;
     let mut options = impatient(RabbitMqOptions::new(Address {
         tls: true,
         port: broker.tls_port,
@@ -195,11 +323,7 @@ async fn tls_with_a_private_authority_and_a_client_certificate() {
     transport.declare(&queue).await.unwrap();
     transport.publish(message(&queue, "hello")).await.unwrap();
     let mut consumer = transport.consume(&queue).await.unwrap();
-    let delivery = timeout(PATIENCE, consumer.receive(1))
-        .await
-        .unwrap()
-        .unwrap()
-        .remove(0);
+    let delivery = receive(&mut *consumer, 1).await;
     delivery.receipt.settle(Settlement::Ack).await.unwrap();
 
     let mut stranger = options.clone();

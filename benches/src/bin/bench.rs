@@ -5,7 +5,7 @@ use std::io::{Write as _, stderr, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use asya_benches::measure::hop::{Comparisons, Shape, Way};
 use asya_benches::measure::{self, Options, Section};
 use asya_benches::meter::Sample;
@@ -19,15 +19,15 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 110)]
 struct Arguments {
-    /// Measure only this; may be repeated
-    #[arg(long, value_name = "SECTION")]
+    /// Measure only these, separated by commas; may be repeated
+    #[arg(long, value_name = "SECTION", value_delimiter = ',')]
     only: Vec<Section>,
 
     /// Write the figures as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Alternating rounds of each comparison
+    /// Alternating rounds of each comparison; half as many where a broker takes part
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
 
@@ -46,6 +46,10 @@ struct Arguments {
     /// The `asya` program [default: built by cargo, or beside this one]
     #[arg(long, value_name = "PATH", env = "ASYA_BIN")]
     asya: Option<PathBuf>,
+
+    /// The `asya-sidecar` program [default: built by cargo]
+    #[arg(long, value_name = "PATH", env = "ASYA_SIDECAR_BIN")]
+    sidecar: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -95,7 +99,9 @@ async fn main() -> Result<()> {
                 let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
                 serde_json::to_writer_pretty(file, &report)?;
             }
-            Ok(report.print(&mut stdout().lock())?)
+            report.print(&mut stdout().lock())?;
+            ensure!(report.failed.is_empty(), "{} sections failed, see above", report.failed.len());
+            Ok(())
         }
     }
 }
@@ -109,6 +115,7 @@ impl Arguments {
             directory: self.directory.unwrap_or_else(std::env::temp_dir),
             python: self.python,
             asya: self.asya,
+            sidecar: self.sidecar,
             sections: if self.only.is_empty() { all() } else { self.only },
         }
     }

@@ -1,4 +1,4 @@
-//! Kills a pipeline again and again and counts every message at the end. See `soak --help`.
+//! Kills a pipeline again and again and counts every message at the end. See `soak --help` and `soak rabbitmq --help`.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use asya_benches::soak::{self, Options, Progress, worker};
+use asya_benches::soak::{self, Options, Progress, rabbitmq, worker};
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 /// Kill a pipeline again and again, and count every message at the end
 ///
@@ -60,12 +61,13 @@ struct Arguments {
     json: Option<PathBuf>,
 
     #[command(subcommand)]
-    command: Option<Internal>,
+    command: Option<Other>,
 }
 
-/// What `soak` starts itself with.
 #[derive(Debug, Subcommand)]
-enum Internal {
+enum Other {
+    Rabbitmq(rabbitmq::Arguments),
+    /// What `soak` starts itself with.
     #[command(hide = true)]
     Worker(worker::Arguments),
 }
@@ -88,13 +90,21 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    if let Some(Internal::Worker(worker)) = &arguments.command {
-        worker::run(worker).await?;
-        return Ok(ExitCode::SUCCESS);
+    match &arguments.command {
+        // It waits for processes most of the time, and has a runtime of its own for its connection.
+        Some(Other::Rabbitmq(arguments)) => rabbitmq::run(arguments, from_clock()),
+        Some(Other::Worker(worker)) => {
+            Runtime::new()?.block_on(worker::run(worker))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => Runtime::new()?.block_on(embedded(arguments)),
     }
+}
+
+/// The soak on the embedded queue.
+async fn embedded(arguments: Arguments) -> Result<ExitCode> {
     let json = arguments.json.clone();
     let options = options(arguments)?;
     let mut line = Line::new(options.envelopes);
@@ -112,12 +122,14 @@ async fn main() -> Result<ExitCode> {
     })
 }
 
+/// A seed that nobody has chosen.
+fn from_clock() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::from(time.subsec_nanos()))
+}
+
 fn options(arguments: Arguments) -> Result<Options> {
-    let from_clock = || {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| u64::from(time.subsec_nanos()))
-    };
     Ok(Options {
         envelopes: arguments.envelopes,
         kill_every: Duration::from_secs_f64(arguments.kill_every),

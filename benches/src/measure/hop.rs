@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use asya_runtime_protocol::{RuntimeClient, wait_ready};
-use asya_sidecar::{Config, Role, Sidecar};
+use asya_sidecar::{Config, Credit, Role, Sidecar};
 use asya_transport::local::{LocalOptions, LocalTransport};
 use asya_transport::{Consumer, Delivery, Outgoing, QueueName, Settlement, Transport as _};
 use clap::ValueEnum;
@@ -192,7 +192,7 @@ impl<'a> Comparisons<'a> {
 async fn sidecar(stage: &Stage, shape: Shape, meter: &Arc<Meter>) -> Result<Sample> {
     let mut config = Config::new(STEP, Role::Step);
     config.socket_dir = stage.path("socket");
-    config.credit = shape.credit;
+    config.credit = Credit::Fixed(shape.credit);
     config.slots = shape.slots;
     let echo = Echo::start(&config.socket_dir, shape.slots, Some(Arc::clone(meter)));
     let sidecar = Sidecar::builder(config, Arc::new(stage.transport.clone()))

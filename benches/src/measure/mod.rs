@@ -12,6 +12,7 @@ use crate::machine::Machine;
 pub mod hop;
 pub mod memory;
 pub mod overhead;
+pub mod rabbitmq;
 pub mod socket;
 pub mod start;
 pub mod store;
@@ -31,6 +32,18 @@ pub enum Section {
     Start,
     /// The embedded queue, beside bare SQLite transactions.
     Store,
+    /// One hop through a sidecar on RabbitMQ, beside a bare loop on the same broker.
+    Rabbitmq,
+    /// The same with a Python handler, beside the slower of broker and interpreter.
+    RabbitmqPython,
+    /// The same beside pika, aio-pika and Celery.
+    Peers,
+    /// What a sidecar adds to the latency of a hop on RabbitMQ.
+    Latency,
+    /// Memory, idle processor time and start of the sidecar program.
+    Resources,
+    /// A hop on RabbitMQ with a gateway that is dead, slow or lying, beside one without a gateway.
+    Gateway,
 }
 
 impl Section {
@@ -42,6 +55,12 @@ impl Section {
             Self::Memory => memory::SECTION,
             Self::Start => start::SECTION,
             Self::Store => store::SECTION,
+            Self::Rabbitmq => rabbitmq::SECTION,
+            Self::RabbitmqPython => rabbitmq::python::SECTION,
+            Self::Peers => rabbitmq::peers::SECTION,
+            Self::Latency => rabbitmq::latency::SECTION,
+            Self::Resources => rabbitmq::resources::SECTION,
+            Self::Gateway => rabbitmq::gateway::SECTION,
         }
     }
 }
@@ -59,6 +78,8 @@ pub struct Options {
     pub python: String,
     /// The `asya` program, if it is not to be looked for.
     pub asya: Option<PathBuf>,
+    /// The `asya-sidecar` program, if it is not to be built.
+    pub sidecar: Option<PathBuf>,
     /// What to measure.
     pub sections: Vec<Section>,
 }
@@ -78,24 +99,45 @@ pub async fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Report> {
         machine: Machine::look(),
         rows: Vec::new(),
         skipped: Vec::new(),
+        failed: Vec::new(),
     };
     let mut hops = hop::Comparisons::new(options, say);
+    let mut field = None;
     for section in &options.sections {
-        let outcome = match section {
-            Section::Hop => Outcome::Measured(hop::measure(&mut hops).await?),
-            Section::Overhead => Outcome::Measured(overhead::measure(&mut hops).await?),
-            Section::Socket => Outcome::Measured(socket::measure(options, say)?),
-            Section::Memory => Outcome::Measured(memory::measure(say).await?),
-            Section::Start => start::measure(options, say).await?,
-            Section::Store => Outcome::Measured(store::measure(options, say).await?),
+        let reason = |reason| Skipped {
+            section: section.name(),
+            reason,
         };
-        match outcome {
-            Outcome::Measured(rows) => report.rows.extend(rows),
-            Outcome::Skipped(reason) => report.skipped.push(Skipped {
-                section: section.name(),
-                reason,
-            }),
+        match measure(*section, options, say, &mut hops, &mut field).await {
+            Ok(Outcome::Measured(rows)) => report.rows.extend(rows),
+            Ok(Outcome::Skipped(why)) => report.skipped.push(reason(why)),
+            // The other sections may be all right, and took minutes.
+            Err(error) => report.failed.push(reason(format!("{error:#}"))),
         }
     }
     Ok(report)
+}
+
+async fn measure<'a>(
+    section: Section,
+    options: &'a Options,
+    say: &'a dyn Fn(&str),
+    hops: &mut hop::Comparisons<'a>,
+    field: &mut Option<rabbitmq::field::Field<'a>>,
+) -> Result<Outcome> {
+    let rows = match section {
+        Section::Hop => hop::measure(hops).await?,
+        Section::Overhead => overhead::measure(hops).await?,
+        Section::Socket => socket::measure(options, say)?,
+        Section::Memory => memory::measure(say).await?,
+        Section::Start => return start::measure(options, say).await,
+        Section::Store => store::measure(options, say).await?,
+        Section::Rabbitmq
+        | Section::RabbitmqPython
+        | Section::Peers
+        | Section::Latency
+        | Section::Resources
+        | Section::Gateway => return rabbitmq::section(section, options, say, field).await,
+    };
+    Ok(Outcome::Measured(rows))
 }

@@ -17,17 +17,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use asya_tests::Chance;
 use asya_transport::local::{LocalOptions, LocalTransport};
 use asya_transport::{Administration as _, QueueName};
 use bytes::Bytes;
 
-mod chance;
 mod child;
 mod counting;
 pub mod outcome;
+pub mod rabbitmq;
 pub mod worker;
 
-use chance::Chance;
 use child::{Child, Ended};
 pub use outcome::Outcome;
 use worker::Status;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use asya_sidecar::{Config, Role, Sidecar};
+use asya_sidecar::{Config, Credit, Role, Sidecar};
 use asya_transport::QueueName;
 use asya_transport::local::{LocalOptions, LocalTransport};
 use serde::{Deserialize, Serialize};
@@ -130,7 +130,7 @@ impl Actor {
     async fn start(actor: &str, arguments: &Arguments, transport: &LocalTransport) -> Result<Self> {
         let mut config = Config::new(actor, Role::Step);
         config.socket_dir = arguments.state.join(actor);
-        config.credit = arguments.credit;
+        config.credit = Credit::Fixed(arguments.credit);
         config.slots = arguments.slots;
         let handler = match &arguments.python {
             Some(python) => {

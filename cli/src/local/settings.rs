@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use asya_manifest::{Actor, EnvValue, GoDuration, Problem, Problems, RuntimeKind};
-use asya_sidecar::{Config, Role};
+use asya_sidecar::{BadRetryValue, Config, RetryPolicy, Role};
 
 /// How the runtime of one actor is started.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ pub(crate) fn runtime(
         }
     }
     notice_unused(actor, notices);
+    check_retries(actor, problems);
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf());
     let command = match actor.workload.runtime {
         RuntimeKind::Python => {
@@ -90,15 +91,21 @@ pub(crate) fn runtime(
 
 /// Fields that a manifest may have and this version does nothing with.
 fn notice_unused(actor: &Actor, notices: &mut Problems) {
-    let retries = actor
-        .sidecar_variables()
-        .iter()
-        .any(|(name, _)| name.starts_with("ASYA_RETRY_"));
-    let runtime = !actor.runtime_variables().is_empty();
-    for (key, is_set) in [("spec.retry", retries), ("spec.runtime", runtime)] {
-        if is_set {
-            let message = "has no effect in a local run of this version";
-            notices.push(Problem::new(actor.location(key), key, message));
+    if !actor.runtime_variables().is_empty() {
+        let (key, message) = ("spec.runtime", "has no effect in a local run of this version");
+        notices.push(Problem::new(actor.location(key), key, message));
+    }
+}
+
+/// Retry variables of `spec.sidecar.env` that say nothing usable: a run without retries would not be what was asked
+/// for (rulings 23). What `spec.retry` says has been checked with the manifest.
+fn check_retries(actor: &Actor, problems: &mut Problems) {
+    for (index, (name, value)) in actor.sidecar_env().into_iter().enumerate() {
+        let Some(value) = value.literal() else { continue };
+        if let Err(rule) = apply_retry(&mut RetryPolicy::default(), &name, value) {
+            let key = format!("spec.sidecar.env[{index}].value");
+            let message = format!("{name} {rule}, not {value:?}");
+            problems.push(Problem::new(actor.location(&key), key, message));
         }
     }
 }
@@ -186,6 +193,38 @@ fn apply(config: &mut Config, name: &str, value: &str) {
         "ASYA_MAX_DELIVERIES" => config.max_deliveries = value.parse().unwrap_or(config.max_deliveries),
         "ASYA_MAX_HOPS" => config.max_hops = value.parse().unwrap_or(config.max_hops),
         "ASYA_MAX_MESSAGE_SIZE" => config.max_message_size = value.parse().unwrap_or(config.max_message_size),
+        _ => {
+            // What cannot be used was refused before anything started.
+            let _checked = apply_retry(&mut config.retry, name, value);
+        }
+    }
+}
+
+/// Takes one variable of the retry policy into account; passes over all others. The error is the rule for its value.
+fn apply_retry(policy: &mut RetryPolicy, name: &str, value: &str) -> Result<(), String> {
+    let duration = || {
+        let written = value.parse::<GoDuration>().map(|duration| duration.0).ok();
+        let seconds = || Duration::try_from_secs_f64(value.parse().ok()?).ok();
+        written
+            .or_else(seconds)
+            .ok_or_else(|| String::from("must be a duration such as 500ms, 30s or 5m"))
+    };
+    let rule = |error: BadRetryValue| error.to_string();
+    match name {
+        _ if value.is_empty() => {}
+        "ASYA_RETRY_MAX_ATTEMPTS" => {
+            let attempts = value.trim().parse();
+            policy.max_attempts =
+                attempts.map_err(|_| String::from("must be a whole number of at least 1"))?;
+        }
+        "ASYA_RETRY_INITIAL_BACKOFF" => policy.initial_backoff = duration()?,
+        "ASYA_RETRY_MAX_BACKOFF" => policy.max_backoff = duration()?,
+        "ASYA_RETRY_MAX_DURATION" => policy.max_duration = Some(duration()?),
+        "ASYA_RETRY_MULTIPLIER" => policy.multiplier = value.parse().map_err(rule)?,
+        "ASYA_RETRY_JITTER" => policy.jitter = value.parse().map_err(rule)?,
+        "ASYA_RETRY_ON" => policy.on = value.split(',').collect(),
+        "ASYA_RETRY_NEVER_ON" => policy.never_on = value.split(',').collect(),
         _ => {}
     }
+    Ok(())
 }

@@ -79,8 +79,12 @@ fn live_line(figures: &ActorFigures, depth: Option<&Depth>) -> String {
     } else {
         failed.dim()
     };
+    let retried = match figures.retried {
+        0 => String::new(),
+        count => format!(" {} retried", style(format!("{count:>6}")).for_stderr().yellow()),
+    };
     format!(
-        "{} queued {} running {} done {failed} failed",
+        "{} queued {} running {} done {failed} failed{retried}",
         number(waiting),
         number(figures.running() as u64),
         style(format!("{:>6}", figures.done)).for_stderr().green(),
@@ -90,8 +94,12 @@ fn live_line(figures: &ActorFigures, depth: Option<&Depth>) -> String {
 fn plain_line(tracker: &Tracker, depths: &BTreeMap<String, Depth>) -> String {
     let queued: u64 = depths.values().map(Depth::total).sum();
     let running: usize = tracker.actors().values().map(ActorFigures::running).sum();
+    let retried = match tracker.actors().values().map(|actor| actor.retried).sum() {
+        0_usize => String::new(),
+        count => format!(", {count} runs retried"),
+    };
     format!(
-        "{} finished ({} failed), {} open, {queued} messages queued, {running} running",
+        "{} finished ({} failed), {} open, {queued} messages queued, {running} running{retried}",
         tracker.finished(),
         tracker.failed(),
         tracker.open()

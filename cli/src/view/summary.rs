@@ -101,23 +101,37 @@ fn hops_table(text: &mut String, tracker: &Tracker, order: &[&str]) -> std::fmt:
         .max()
         .unwrap_or(0)
         .max("hop".len());
+    // Most pipelines have no retries, and no use for the column.
+    let with_retries = hops.iter().any(|(_, figures)| figures.retried > 0);
+    let retried = if with_retries { " retried" } else { "" };
     writeln!(
         text,
-        "\n{:<width$} {:>7} {:>7} {:>9} {:>9} {:>9}",
+        "\n{:<width$} {:>7} {:>7}{retried} {:>9} {:>9} {:>9}",
         "hop", "done", "failed", "median", "longest", "total"
     )?;
     for (name, figures) in hops {
-        hop_row(text, name, width, figures)?;
+        hop_row(text, name, width, figures, with_retries)?;
     }
     Ok(())
 }
 
-fn hop_row(text: &mut String, name: &str, width: usize, figures: &ActorFigures) -> std::fmt::Result {
+fn hop_row(
+    text: &mut String,
+    name: &str,
+    width: usize,
+    figures: &ActorFigures,
+    with_retries: bool,
+) -> std::fmt::Result {
+    let retried = if with_retries {
+        format!(" {:>7}", figures.retried)
+    } else {
+        String::new()
+    };
     let times = &figures.times;
     let shown = |duration: Option<Duration>| duration.map_or_else(|| String::from("-"), time);
     writeln!(
         text,
-        "{name:<width$} {:>7} {:>7} {:>9} {:>9} {:>9}",
+        "{name:<width$} {:>7} {:>7}{retried} {:>9} {:>9} {:>9}",
         figures.done,
         figures.failed,
         shown(times.median()),

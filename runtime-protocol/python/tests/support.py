@@ -218,7 +218,7 @@ class SharedRuntime(unittest.TestCase):
 
     def assert_error_item(self, item, code, kind=None, text=""):
         self.assertEqual(item.get("error"), code, item)
-        self.assertEqual(set(item["details"]), {"message", "type", "traceback"})
+        self.assertEqual(set(item["details"]), {"message", "type", "traceback", "mro"})
         if kind is not None:
             self.assertEqual(item["details"]["type"], kind)
         self.assertIn(text, item["details"]["message"])

@@ -128,6 +128,28 @@ class Failures(SharedRuntime):
         self.assertNotIn("the secret", self.runtime.errors())
         self.assertRegex(self.runtime.errors(), r"ERROR - handler failed: id=e1 ValueError at .*sample\.py:\d+")
 
+    def test_the_classes_of_an_exception_are_named(self):
+        cases = [
+            ({"do": "raise", "text": "it"}, ["ValueError", "Exception"]),
+            (
+                {"do": "raise_overload"},
+                ["sample.Overload", "sample.Outage", "ConnectionError", "OSError", "LookupError", "Exception"],
+            ),
+            ({"do": "exit", "code": 3}, ["SystemExit"]),
+            # Found by the runtime: under the name that it reports.
+            ({"do": "set"}, ["TypeError", "Exception"]),
+        ]
+        for payload, names in cases:
+            details = self.runtime.call(payload)[0]["details"]
+            self.assertEqual(details["mro"], names)
+            self.assertEqual(details["type"], names[0].split(".")[-1])
+        details = self.runtime.send({})[0]["details"]
+        self.assertEqual(details["mro"], ["ValueError", "Exception"])
+
+    def test_the_names_of_classes_are_bounded(self):
+        names = self.runtime.call({"do": "raise_deep"})[0]["details"]["mro"]
+        self.assertEqual((len(names), {len(name) for name in names}), (32, {200}))
+
     def test_exceptions_that_are_hard_to_report(self):
         answer = self.runtime.call({"do": "raise_long"})
         self.assert_error(answer, "processing_error", "ValueError", "characters left out")

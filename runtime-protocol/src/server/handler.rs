@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::task::JoinError;
 
 use crate::envelope::Envelope;
-use crate::json::ObjectWriter;
+use crate::json::{ObjectWriter, push_string};
 use crate::raw::{RawJson, RawObject};
 use crate::reply::HeadersField;
 use crate::route::Route;
@@ -88,6 +88,7 @@ pub struct HandlerError {
     code: String,
     message: String,
     exception: String,
+    bases: Vec<String>,
     traceback: String,
 }
 
@@ -98,6 +99,7 @@ impl HandlerError {
             code: "processing_error".to_owned(),
             message: message.into(),
             exception: "HandlerError".to_owned(),
+            bases: Vec::new(),
             traceback: String::new(),
         }
     }
@@ -111,6 +113,13 @@ impl HandlerError {
     /// The name by which retry rules know this failure (`details.type`).
     pub fn exception(mut self, name: impl Into<String>) -> Self {
         self.exception = name.into();
+        self
+    }
+
+    /// Wider names for the same failure, the nearest first: retry rules that name one of them match it too
+    /// (`details.mro`, which Python handlers fill with the bases of the exception's class).
+    pub fn is_a<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.bases.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -138,9 +147,22 @@ impl HandlerError {
         details.text("message", &self.message);
         details.text("type", &self.exception);
         details.text("traceback", &self.traceback);
+        if !self.bases.is_empty() {
+            self.write_classes(details.key("mro"));
+        }
         let mut item = ObjectWriter::new(std::mem::take(out));
         item.text("error", &self.code);
         item.raw("details", &details.finish());
         *out = item.finish();
+    }
+
+    fn write_classes(&self, out: &mut Vec<u8>) {
+        out.push(b'[');
+        push_string(out, &self.exception);
+        for base in &self.bases {
+            out.push(b',');
+            push_string(out, base);
+        }
+        out.push(b']');
     }
 }

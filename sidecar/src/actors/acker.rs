@@ -79,7 +79,9 @@ async fn settle_batch(
         .collect();
     while let Some(id) = settling.next().await {
         context.checkpoint(Point::Settled).await?;
-        context.ledger.settled(id, generation);
+        if let Some(took) = context.ledger.settled(id, generation) {
+            context.credits.settled(took);
+        }
     }
     Ok(())
 }
@@ -88,7 +90,9 @@ async fn settle_batch(
 async fn settle(context: &Context, receipt: &SharedReceipt, settlement: Settlement) {
     let mut tries = 0;
     loop {
-        match receipt.settle(settlement).await {
+        let settled = receipt.settle(settlement).await;
+        context.pulse.acker.step();
+        match settled {
             Ok(()) => return,
             Err(SettleError::Stale) => {
                 tracing::warn!(actor = %context.actor, "a delivery was taken back before it was settled; it may run again");

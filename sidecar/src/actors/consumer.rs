@@ -4,7 +4,7 @@
 //! received and not recorded returns to its queue. While the runtime is not ready nothing is pulled.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asya_transport::{ConsumeError, Consumer as TransportConsumer};
 use futures::FutureExt as _;
@@ -13,10 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{Duty, Message};
 
-use crate::context::{Context, Doorbell, Point, Readiness, backoff};
-
-/// Most messages asked for at once; a bound on the burst that enters the tree, not on what is held.
-const PULL: usize = 128;
+use crate::context::{Context, Doorbell, Point, QueueState, Readiness, backoff};
 
 pub(crate) struct Consumer {
     context: Arc<Context>,
@@ -73,15 +70,20 @@ async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorPr
         let error = match opened {
             Ok(mut consumer) => loop {
                 readiness.wait_for(|now| *now == Readiness::Ready).await?;
+                let lowered = context.credits.lowered();
                 let pulled = tokio::select! {
                     pulled = pull(&context, &mut *consumer) => pulled,
+                    () = lowered => continue,
                     changed = readiness.wait_for(|now| *now != Readiness::Ready) => {
                         changed?;
                         continue;
                     }
                 };
                 match pulled {
-                    Ok(()) => failures = 0,
+                    Ok(()) => {
+                        failures = 0;
+                        context.set_queue_state(QueueState::Found);
+                    }
                     Err(error) => break error,
                 }
                 context.checkpoint(Point::Received).await?;
@@ -91,20 +93,30 @@ async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorPr
         };
         let wait = backoff(Duration::from_millis(100), Duration::from_secs(10), failures);
         failures = failures.saturating_add(1);
-        tracing::warn!(actor = %context.actor, %error, ?wait, "cannot consume, trying again");
+        if let ConsumeError::NoSuchQueue(queue) = &error {
+            let is_news = context.set_queue_state(QueueState::Missing);
+            if is_news {
+                tracing::warn!(
+                    actor = %context.actor, %queue,
+                    "the queue does not exist; create it, or set ASYA_QUEUE_AUTO_CREATE=true; looking again until it is there"
+                );
+            }
+        } else {
+            tracing::warn!(actor = %context.actor, %error, ?wait, "cannot consume, trying again");
+        }
         tokio::time::sleep(wait).await;
     }
 }
 
 async fn pull(context: &Context, consumer: &mut dyn TransportConsumer) -> Result<(), ConsumeError> {
-    let credit = context.credits.available(PULL).await;
-    for delivery in consumer.receive(credit).await? {
-        // No await from here on: a delivery is either still in the transport's hands or in the ledger.
-        if let Some(permit) = context.credits.take(delivery.body.len()) {
-            context.ledger.insert(delivery, permit);
-        } else {
-            tracing::error!(actor = %context.actor, "the transport gave more messages than asked for; returning one");
-        }
+    let credit = context.credits.available().await;
+    let started = Instant::now();
+    let deliveries = consumer.receive(credit).await?;
+    // No await from here on: a delivery is either still in the transport's hands or in the ledger.
+    context.meters.received(started.elapsed(), &deliveries);
+    for delivery in deliveries {
+        let permit = context.credits.take(delivery.body.len());
+        context.ledger.insert(delivery, permit);
     }
     Ok(())
 }

@@ -74,9 +74,12 @@ async fn carry_out(
     plan: &Plan,
 ) -> Result<(), ActorProcessingErr> {
     context.checkpoint(Point::Planned).await?;
-    let settlement = publishing::carry_out(context, plan).await;
+    let done = publishing::carry_out(context, plan).await;
     context.checkpoint(Point::Confirmed).await?;
-    context.ledger.published(id, generation, settlement);
+    if let Some(took) = context.ledger.published(id, generation, done.settlement) {
+        context.meters.done(done.outcome, took);
+    }
+    context.pulse.publisher.step();
     context.doors.acker.wake();
     Ok(())
 }

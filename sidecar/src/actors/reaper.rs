@@ -16,6 +16,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// How much longer than its own time limit a call may take before its slot is killed.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// How long a message may take from its answer to its settlement before the tuned credit does without it.
+const STALLED: Duration = Duration::from_millis(500);
+
 pub(crate) struct Reaper {
     context: Arc<Context>,
 }
@@ -33,6 +36,7 @@ impl Duty for Reaper {
 
     async fn look(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
         make_round(&self.context);
+        self.context.pulse.reaper.step();
         // Armed again only now: one tick is outstanding at any time.
         myself.send_after(INTERVAL, || Message::Look);
         Ok(())
@@ -46,6 +50,19 @@ fn make_round(context: &Context) {
         context.doors.probe.wake();
         context.doors.slots[slot].kill();
         context.doors.router.wake();
+    }
+    context
+        .credits
+        .stalled(context.ledger.stalled(Instant::now(), STALLED));
+    if let Some(elapsed) = context.ledger.longest_run(Instant::now()) {
+        let surplus = context.credits.surplus(elapsed);
+        let returned = context.ledger.return_surplus(surplus);
+        if returned > 0 {
+            tracing::info!(
+                actor = %context.actor, returned, ?elapsed,
+                "a call takes long; what waits behind it goes back to the queue"
+            );
+        }
     }
     if context.ledger.waiting(Stage::Routing) {
         context.doors.router.wake();

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use asya_runtime_protocol::Envelope;
 use ractor::{ActorProcessingErr, ActorRef};
 
 use super::{Duty, Message};
@@ -14,6 +15,7 @@ use crate::context::{Context, Doorbell, Point};
 use crate::ledger::{CallOutcome, Generation, Holder, MAX_CRASHES, RouterJob};
 use crate::plan::{Plan, Verdict};
 use crate::report::{Event, Progress};
+use crate::retry::CallTime;
 use crate::{condemn, routing};
 
 /// Jobs done before the actor looks at its other ports (stop, kill) again.
@@ -68,13 +70,18 @@ impl Router {
                         if delivery.crashes >= MAX_CRASHES && !matches!(outcome, CallOutcome::SlotCrashed) {
                             condemn::plan(&context.config, &work.body, &delivery)
                         } else {
-                            routing::route(&context.config, &work, &outcome, &delivery)
+                            let time = CallTime::ended_now(took);
+                            routing::route(&context.config, &work, &outcome, &delivery, time)
                         };
                     self.report_outcome(&work, &plan, took);
+                    if matches!(outcome, CallOutcome::Reply(_)) && plan.is_failure() {
+                        context.meters.handler_failed();
+                    }
                     context.ledger.routed(id, self.generation, plan);
                     context.doors.publisher.wake();
                 }
             }
+            context.pulse.router.step();
         }
         context.doors.router.wake();
         Ok(())
@@ -86,10 +93,16 @@ impl Router {
             return Admission::refuse(condemn::plan(&context.config, body, delivery));
         }
         let admission = admission::admit(&context.config, body, delivery, chrono::Utc::now());
-        if let Admission::Run(work) = &admission
-            && !context.config.role.is_end()
-        {
-            self.report(work, Event::Received { bytes: body.len() });
+        if !context.config.role.is_end() {
+            let envelope = match &admission {
+                Admission::Run(work) => Some(Arc::clone(&work.envelope)),
+                // What can be read was received, though it may be at the wrong actor or too late. It happens seldom
+                // enough to be read once more for it.
+                Admission::Refuse(_) => Envelope::parse(body).ok().map(|parsed| Arc::new(parsed.envelope)),
+            };
+            if let Some(envelope) = envelope {
+                self.report(&envelope, Event::Received { bytes: body.len() });
+            }
         }
         admission
     }
@@ -97,10 +110,11 @@ impl Router {
     fn report_outcome(&self, work: &Work, plan: &Plan, took: std::time::Duration) {
         match &plan.verdict {
             Verdict::Success { outputs } => self.report(
-                work,
+                &work.envelope,
                 Event::Completed {
                     took,
                     outputs: *outputs,
+                    rerouted: plan.rerouted(&work.envelope.route).map(Into::into),
                 },
             ),
             Verdict::Failed { reason, error } => {
@@ -109,9 +123,28 @@ impl Router {
                     "envelope failed here"
                 );
                 self.report(
-                    work,
+                    &work.envelope,
                     Event::Failed {
                         took,
+                        error: error.clone(),
+                    },
+                );
+            }
+            Verdict::Retried {
+                attempt,
+                after,
+                error,
+            } => {
+                tracing::info!(
+                    actor = %self.context.actor, envelope = %work.envelope.id, attempt, ?after, %error,
+                    "run failed, trying again later"
+                );
+                self.report(
+                    &work.envelope,
+                    Event::Retrying {
+                        took,
+                        attempt: *attempt,
+                        after: *after,
                         error: error.clone(),
                     },
                 );
@@ -120,10 +153,10 @@ impl Router {
         }
     }
 
-    fn report(&self, work: &Work, event: Event) {
+    fn report(&self, envelope: &Arc<Envelope>, event: Event) {
         self.context.reporter.progress(Progress {
             actor: Arc::clone(&self.context.actor),
-            envelope: Arc::clone(&work.envelope),
+            envelope: Arc::clone(envelope),
             event,
         });
     }

@@ -4,6 +4,7 @@
 //! call, and a kill (by the reaper) cancels it. The connection of a killed slot is closed with it and never reused.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use asya_runtime_protocol::CallError;
 use ractor::{ActorProcessingErr, ActorRef};
@@ -63,16 +64,20 @@ impl Slot {
                 event: Event::Processing,
             });
         }
+        let started = Instant::now();
         let called = context.client.call(work.request.clone(), work.budget).await;
         context.checkpoint(Point::Replied).await?;
+        context.pulse.slots.step();
         match called {
             Err(CallError::NotReachable(reason)) => {
+                context.meters.not_reached();
                 tracing::info!(actor = %context.actor, %reason, "runtime not reachable, waiting for it");
                 self.ask_probe(Readiness::NotReady);
                 context.ledger.unassigned(id, self.index, self.generation);
             }
             Err(error) if !error.handler_may_have_run() => {
                 tracing::info!(actor = %context.actor, %error, "the runtime went away before it read the request");
+                context.meters.not_reached();
                 self.ask_probe(Readiness::NotReady);
                 context
                     .ledger
@@ -80,7 +85,10 @@ impl Slot {
                 context.doors.router.wake();
             }
             called => {
+                let took = started.elapsed();
+                context.credits.called(took);
                 let outcome = self.outcome(called, &work);
+                context.meters.called(took, &outcome);
                 context.ledger.replied(id, self.index, self.generation, outcome);
                 context.doors.router.wake();
             }
@@ -107,7 +115,10 @@ impl Slot {
             Err(error) => {
                 // The runtime may have died with this message: look before the next one is given to it.
                 self.ask_probe(Readiness::NotReady);
-                CallOutcome::Broken(error.to_string())
+                match error {
+                    CallError::ReplyTooLarge { .. } => CallOutcome::Unusable(error.to_string()),
+                    _ => CallOutcome::Broken(error.to_string()),
+                }
             }
         }
     }

@@ -27,6 +27,10 @@ pub(super) struct Entry {
     pub(super) crashes: u32,
     /// How often the runtime closed the connection without reading the request.
     pub(super) unread: u32,
+    /// When it was first handed to a runtime, or else planned.
+    pub(super) began: Option<Instant>,
+    /// When it was decided what is to be published.
+    pub(super) planned: Option<Instant>,
     _permit: Permit,
 }
 
@@ -37,6 +41,8 @@ impl Entry {
             state: State::Arrived,
             crashes: 0,
             unread: 0,
+            began: None,
+            planned: None,
             _permit: permit,
         }
     }
@@ -124,6 +130,31 @@ pub enum Stage {
     Settling,
 }
 
+impl Stage {
+    /// All of them, in the order of a message's way.
+    pub const ALL: [Self; 6] = [
+        Self::Arrived,
+        Self::Ready,
+        Self::Running,
+        Self::Routing,
+        Self::Publishing,
+        Self::Settling,
+    ];
+
+    /// One lower-case word, for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrived => "arrived",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Routing => "routing",
+            Self::Publishing => "publishing",
+            Self::Settling => "settling",
+        }
+    }
+}
+
 /// How a call of the runtime ended.
 #[derive(Debug, Clone)]
 pub(crate) enum CallOutcome {
@@ -131,6 +162,10 @@ pub(crate) enum CallOutcome {
     Reply(Bytes),
     /// The exchange failed after the runtime may have seen the request; the text is for people.
     Broken(String),
+    /// The runtime closed the connection without reading the request, again and again.
+    Unread(String),
+    /// The runtime answered with something that cannot be used.
+    Unusable(String),
     /// No answer within the time limit.
     Timeout,
     /// The slot itself hung past the limit and was killed.

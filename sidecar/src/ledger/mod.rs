@@ -165,14 +165,16 @@ impl Ledger {
             return None;
         }
         let work = Arc::clone(work);
+        let now = Instant::now();
         inner.to_run.pop_front();
         inner.assigned += 1;
         inner.suspect_runs = work.suspect;
+        entry.began.get_or_insert(now);
         entry.state = State::Assigned {
             work: Arc::clone(&work),
             slot,
             generation,
-            since: Instant::now(),
+            since: now,
         };
         Some((id, work))
     }
@@ -215,7 +217,7 @@ impl Ledger {
             entry.unread
         });
         if unread > MAX_UNREAD {
-            self.replied(id, slot, generation, CallOutcome::Broken(text));
+            self.replied(id, slot, generation, CallOutcome::Unread(text));
         } else {
             self.unassigned(id, slot, generation);
         }
@@ -263,17 +265,23 @@ impl Ledger {
         Some((id, plan))
     }
 
-    /// Every message of the plan is confirmed: the delivery may be settled, and not before.
-    pub(crate) fn published(&self, id: EntryId, generation: Generation, settlement: Settlement) {
+    /// Every message of the plan is confirmed: the delivery may be settled, and not before. Tells how long that took
+    /// since its call of the runtime; `None` when the work had moved on.
+    pub(crate) fn published(
+        &self,
+        id: EntryId,
+        generation: Generation,
+        settlement: Settlement,
+    ) -> Option<Duration> {
         let mut inner = self.lock();
         let inner = &mut *inner;
-        let Some(entry) = inner.entries.get_mut(&id) else {
-            return;
-        };
-        if matches!(entry.state, State::Publishing { generation: held, .. } if held == generation) {
-            entry.state = State::Settling(settlement);
-            inner.to_settle.push_back(id);
+        let entry = inner.entries.get_mut(&id)?;
+        if !matches!(entry.state, State::Publishing { generation: held, .. } if held == generation) {
+            return None;
         }
+        entry.state = State::Settling(settlement);
+        inner.to_settle.push_back(id);
+        entry.began.map(|began| began.elapsed())
     }
 
     /// The acker's next settlement.
@@ -295,20 +303,23 @@ impl Ledger {
         Some((id, Arc::clone(&entry.delivery.receipt), settlement))
     }
 
-    /// The broker has taken note of the settlement: the entry is gone and its credit returns.
-    pub(crate) fn settled(&self, id: EntryId, generation: Generation) {
+    /// The broker has taken note of the settlement: the entry is gone and its credit returns. Tells how long that
+    /// took since the plan was made.
+    pub(crate) fn settled(&self, id: EntryId, generation: Generation) -> Option<Duration> {
         let mut inner = self.lock();
         let held = inner.entries.get(&id).map(|entry| &entry.state);
         if !matches!(held, Some(State::Acking { generation: held, .. }) if *held == generation) {
-            return;
+            return None;
         }
         let entry = inner.entries.remove(&id);
+        let planned = entry.as_ref().and_then(|entry| entry.planned);
         let empty = inner.entries.is_empty();
         drop(inner);
         drop(entry); // The permit's wake-up happens outside the lock.
         if empty {
             self.emptied.notify_waiters();
         }
+        planned.map(|planned| planned.elapsed())
     }
 
     /// Stops handing out work to slots: what runs goes on, what waits stays.
@@ -319,6 +330,44 @@ impl Ledger {
     /// Returns every delivery that has not been given to a runtime to the queue, at once. Returns how many.
     pub(crate) fn return_waiting(&self) -> usize {
         self.return_where(|state| matches!(state, State::Arrived | State::Ready(_)))
+    }
+
+    /// Returns up to `count` deliveries that have not been given to a runtime to the queue, the newest first. Returns
+    /// how many.
+    pub(crate) fn return_surplus(&self, count: usize) -> usize {
+        if count == 0 {
+            return 0;
+        }
+        let mut inner = self.lock();
+        let newest = inner.to_admit.iter().rev().chain(inner.to_run.iter().rev());
+        let ids: Vec<_> = newest.take(count).copied().collect();
+        let returned: Vec<_> = ids.iter().filter_map(|id| inner.forget(*id)).collect();
+        drop(inner);
+        returned.len()
+    }
+
+    /// How many deliveries at `now` have been waiting for longer than `age` for their messages to be taken.
+    pub(crate) fn stalled(&self, now: Instant, age: Duration) -> usize {
+        let inner = self.lock();
+        let is_old = |entry: &&Entry| {
+            entry
+                .planned
+                .is_some_and(|planned| now.saturating_duration_since(planned) > age)
+        };
+        inner.entries.values().filter(is_old).count()
+    }
+
+    /// How long the longest call under way has been running at `now`.
+    pub(crate) fn longest_run(&self, now: Instant) -> Option<Duration> {
+        let inner = self.lock();
+        if inner.assigned == 0 {
+            return None;
+        }
+        let running = inner.entries.values().filter_map(|entry| match &entry.state {
+            State::Assigned { since, .. } => Some(now.saturating_duration_since(*since)),
+            _ => None,
+        });
+        running.max()
     }
 
     /// Returns every delivery to the queue, whatever its state. Returns how many.
@@ -383,6 +432,9 @@ impl Inner {
     fn plan(&mut self, id: EntryId, plan: Plan) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.state = State::Planned(Arc::new(plan));
+            let now = Instant::now();
+            entry.began.get_or_insert(now);
+            entry.planned = Some(now);
             self.to_publish.push_back(id);
         }
     }

@@ -12,7 +12,7 @@ use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 use crate::admission::admit;
-use crate::config::{Config, Role};
+use crate::config::{Config, Credit, Role};
 use crate::credit::Credits;
 
 /// Counts what happens to deliveries.
@@ -55,7 +55,7 @@ impl Bench {
     fn new(credit: usize) -> Self {
         Self {
             ledger: Ledger::default(),
-            credits: Credits::new(credit, usize::MAX),
+            credits: Credits::new(Credit::Fixed(credit), 1, usize::MAX),
             broker: Arc::default(),
             config: Config::new("work", Role::Step),
         }
@@ -63,9 +63,10 @@ impl Bench {
 
     fn deliver(&self, deliveries: u32) -> bool {
         let body = Bytes::from_static(br#"{"id":"x","route":{"actors":["work"],"current":0},"payload":1}"#);
-        let Some(permit) = self.credits.take(body.len()) else {
+        if self.credits.taken() == self.credits.limit() {
             return false;
-        };
+        }
+        let permit = self.credits.take(body.len());
         let receipt = Arc::new(Ticket {
             broker: Arc::clone(&self.broker),
             settled: false.into(),

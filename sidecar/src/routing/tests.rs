@@ -7,6 +7,7 @@ use std::time::Duration;
 use asya_runtime_protocol::Envelope;
 use asya_transport::Settlement;
 use bytes::Bytes;
+use chrono::DateTime;
 use proptest::prelude::{Just, Strategy as _, any, prop};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -18,6 +19,16 @@ const FIRST: DeliveryFacts = DeliveryFacts {
     deliveries: 1,
     crashes: 0,
 };
+
+const TIME: CallTime = CallTime {
+    started: DateTime::from_timestamp(2_000_000_000, 0).unwrap(),
+    ended: DateTime::from_timestamp(2_000_000_001, 0).unwrap(),
+};
+
+/// As the function under test, at a time that does not matter.
+fn route(config: &Config, work: &Work, outcome: &CallOutcome, delivery: &DeliveryFacts) -> Plan {
+    super::route(config, work, outcome, delivery, TIME)
+}
 
 fn work(config: &Config, body: &str) -> Arc<Work> {
     match admit(

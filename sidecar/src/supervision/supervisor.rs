@@ -4,7 +4,6 @@
 //! ends its remaining children and hands the decision to the supervisor above it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -41,8 +40,8 @@ pub(crate) struct SupervisorArguments {
     pub(crate) policy: Policy,
     /// In dependency order: later ones need earlier ones.
     pub(crate) children: Vec<Child>,
-    /// Counts restarts over the whole tree.
-    pub(crate) restarts: Arc<AtomicU64>,
+    /// Told the name of each child that is to be started again, for counting.
+    pub(crate) on_restart: Arc<dyn Fn(&str) + Send + Sync>,
     /// Told why this supervisor gave up, in one line, before it fails.
     pub(crate) on_meltdown: Arc<dyn Fn(String) + Send + Sync>,
 }
@@ -163,7 +162,7 @@ impl SupervisorState {
 
     /// `None` = restart now, `Some` = after this delay; an error ends this supervisor.
     fn decide(&mut self, child: &str, exit: &Exit) -> Result<Option<Duration>, ActorProcessingErr> {
-        self.arguments.restarts.fetch_add(1, Ordering::Relaxed);
+        (self.arguments.on_restart)(child);
         match self
             .history
             .decide(&self.arguments.policy, Instant::now(), jitter())

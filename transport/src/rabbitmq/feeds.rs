@@ -2,18 +2,20 @@
 //!
 //! A `basic.consume` keeps the prefetch it was made with, and quorum queues know no limit for a whole channel. So more
 //! credit means one more consumer beside the others, with the difference as its prefetch: the sum is what was asked
-//! for, never more. Less credit means to cancel all of them and start again with what is left.
+//! for, and never more, but for the moment in which many are merged. Less credit means to cancel all of them and start
+//! again with what is left.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::Stream as _;
+use futures::future::{try_join, try_join_all};
 use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 
-use super::ledger::FeedId;
+use super::ledger::{FeedId, Ledger};
 
 /// So many consumers at most; beyond that they are merged.
 const MANY: usize = 16;
@@ -36,6 +38,8 @@ pub(super) struct Feeds {
     queue: ShortString,
     all: Vec<Feed>,
     next: FeedId,
+    /// Whether cancelled feeds may have deliveries out.
+    cancelled: bool,
 }
 
 /// What came in.
@@ -56,6 +60,7 @@ impl Feeds {
             queue,
             all: Vec::new(),
             next: 0,
+            cancelled: false,
         }
     }
 
@@ -76,42 +81,54 @@ impl Feeds {
         self.all.iter().filter(|feed| !feed.cancelled).count() >= MANY
     }
 
-    /// Lets the broker send `more` than before. Returns once everything it has at hand for that has arrived.
+    /// Whether there are feeds that were cancelled and may still have deliveries out.
+    pub(super) fn have_cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Forgets about cancelled feeds if none of them has deliveries out.
+    pub(super) fn forget_settled(&mut self, ledger: &Ledger) {
+        self.cancelled = ledger.open_by(|feed| !self.is_active(feed)) > 0;
+    }
+
+    /// Lets the broker send `more` than before.
     pub(super) async fn add(&mut self, more: usize) -> lapin::Result<()> {
         let prefetch = more.min(MOST);
         let limit = u16::try_from(prefetch).unwrap_or(u16::MAX);
-        self.channel.basic_qos(limit, BasicQosOptions::default()).await?;
         self.next += 1;
+        // Both frames leave together, in this order.
+        let limiting = self.channel.basic_qos(limit, BasicQosOptions::default());
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-        let consumer = self
+        let arguments = FieldTable::default();
+        let consuming = self
             .channel
-            .basic_consume(self.queue.clone(), tag, options, FieldTable::default())
-            .await?;
+            .basic_consume(self.queue.clone(), tag, options, arguments);
+        let ((), consumer) = try_join(limiting, consuming).await?;
         self.all.push(Feed {
             id: self.next,
             prefetch,
             cancelled: false,
             consumer,
         });
-        // Deliveries come before the answer to what is asked after them. So the caller gets what is there at once, and
-        // no message waits here while somebody else could have it.
-        self.channel.basic_qos(limit, BasicQosOptions::default()).await
+        Ok(())
     }
 
     /// Lets the broker send nothing more.
     pub(super) async fn cancel_all(&mut self) -> lapin::Result<()> {
-        for feed in self.all.iter_mut().filter(|feed| !feed.cancelled) {
+        let channel = &self.channel;
+        let cancelling = self.all.iter_mut().filter(|feed| !feed.cancelled).map(|feed| {
             feed.cancelled = true;
-            self.channel
-                .basic_cancel(feed.consumer.tag(), BasicCancelOptions::default())
-                .await?;
-        }
-        Ok(())
+            channel.basic_cancel(feed.consumer.tag(), BasicCancelOptions::default())
+        });
+        let cancelling: Vec<_> = cancelling.collect();
+        self.cancelled |= !cancelling.is_empty();
+        try_join_all(cancelling).await.map(|_| ())
     }
 
     /// What has arrived; pending while there is nothing. Cancel safe.
     pub(super) fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Arrival> {
         let mut deliveries = Vec::new();
+        let several = self.all.len() > 1;
         // Passes over all feeds until one finds nothing: only then no earlier delivery can be missing.
         loop {
             let before = deliveries.len();
@@ -138,7 +155,9 @@ impl Feeds {
         if deliveries.is_empty() {
             return Poll::Pending;
         }
-        deliveries.sort_by_key(|(_, delivery)| delivery.delivery_tag);
+        if several {
+            deliveries.sort_by_key(|(_, delivery)| delivery.delivery_tag);
+        }
         Poll::Ready(Arrival::Deliveries(deliveries))
     }
 }

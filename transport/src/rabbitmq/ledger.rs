@@ -1,13 +1,13 @@
 //! The deliveries of one channel that are not settled, and the frames that settle them.
 //!
-//! What it is: the memory of one channel. Receipts write what shall become of a delivery; the task that owns the
-//! channel takes the orders out as a [`Batch`] and sends it. When the channel ends, so does the ledger: whatever was
-//! not written by then is stale, and the broker delivers it again.
+//! What it is: the memory of one channel. Receipts write what shall become of a delivery; the clerk takes the orders
+//! out as a [`Batch`] and sends it. When the channel ends, so does the ledger: whatever was not written by then is
+//! stale, and the broker delivers it again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 /// What the broker is told about one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub(super) enum Frame {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) frames: Vec<Frame>,
+    /// Deliveries that the frames acknowledge.
+    pub(super) acks: usize,
+    /// Deliveries that the frames give back.
+    pub(super) requeues: usize,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -50,8 +54,6 @@ pub(super) type FeedId = u32;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     inner: Mutex<Inner>,
-    /// Rung when there are orders, or when the last delivery was settled.
-    pub(super) ordered: Notify,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,23 +71,29 @@ struct Inner {
     handed: usize,
     verdicts: BTreeMap<u64, Verdict>,
     waiting: Vec<oneshot::Sender<()>>,
+    /// Whether a batch was taken that is not written yet.
+    writing: bool,
     ended: bool,
 }
 
 impl Ledger {
-    /// Records a delivery.
-    pub(super) fn open(&self, tag: u64, feed: FeedId) {
+    /// Records deliveries.
+    pub(super) fn open(&self, deliveries: impl Iterator<Item = (u64, FeedId)>) {
         let mut inner = self.lock();
-        inner.open.insert(tag, Entry { feed, handed: false });
-        *inner.per_feed.entry(feed).or_default() += 1;
+        for (tag, feed) in deliveries {
+            inner.open.insert(tag, Entry { feed, handed: false });
+            *inner.per_feed.entry(feed).or_default() += 1;
+        }
     }
 
-    /// A recorded delivery goes to the caller.
-    pub(super) fn hand_out(&self, tag: u64) {
+    /// Recorded deliveries go to the caller.
+    pub(super) fn hand_out(&self, tags: impl Iterator<Item = u64>) {
         let mut inner = self.lock();
-        if let Some(entry) = inner.open.get_mut(&tag) {
-            entry.handed = true;
-            inner.handed += 1;
+        for tag in tags {
+            if let Some(entry) = inner.open.get_mut(&tag) {
+                entry.handed = true;
+                inner.handed += 1;
+            }
         }
     }
 
@@ -104,14 +112,16 @@ impl Ledger {
         {
             inner.handed -= 1;
         }
-        drop(inner);
-        self.ordered.notify_one();
         Some(receiver)
     }
 
-    /// Takes everything that was ordered.
-    pub(super) fn take(&self) -> Batch {
+    /// Takes everything that was ordered. `None` when there is nothing, or while the batch before is not written.
+    pub(super) fn take(&self) -> Option<Batch> {
         let mut inner = self.lock();
+        if inner.writing || inner.verdicts.is_empty() {
+            return None;
+        }
+        inner.writing = true;
         let verdicts = std::mem::take(&mut inner.verdicts);
         for tag in verdicts.keys() {
             if let Some(Entry { feed, .. }) = inner.open.remove(tag)
@@ -124,10 +134,21 @@ impl Ledger {
             }
         }
         let lowest_open = inner.open.first_key_value().map(|(tag, _)| *tag);
-        Batch {
+        let requeues = verdicts
+            .values()
+            .filter(|verdict| **verdict == Verdict::Requeue)
+            .count();
+        Some(Batch {
             frames: frames(&verdicts, lowest_open),
+            acks: verdicts.len() - requeues,
+            requeues,
             waiting: std::mem::take(&mut inner.waiting),
-        }
+        })
+    }
+
+    /// The batch that was taken last is written.
+    pub(super) fn written(&self) {
+        self.lock().writing = false;
     }
 
     /// Deliveries that are in the caller's hands.
@@ -135,9 +156,10 @@ impl Ledger {
         self.lock().handed
     }
 
-    /// Whether the broker waits for a verdict on anything.
+    /// Whether the broker has been told about everything.
     pub(super) fn is_settled(&self) -> bool {
-        self.lock().open.is_empty()
+        let inner = self.lock();
+        inner.open.is_empty() && !inner.writing
     }
 
     /// Unsettled deliveries that came by feeds for which `counts` is true.
@@ -145,6 +167,11 @@ impl Ledger {
         let inner = self.lock();
         let feeds = inner.per_feed.iter().filter(|(feed, _)| counts(**feed));
         feeds.map(|(_, count)| count).sum()
+    }
+
+    /// Whether the channel is gone.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// The channel is gone: nothing can be settled any more.
@@ -196,10 +223,8 @@ mod tests {
 
     fn ledger(deliveries: u64) -> Ledger {
         let ledger = Ledger::default();
-        for tag in 1..=deliveries {
-            ledger.open(tag, 1);
-            ledger.hand_out(tag);
-        }
+        ledger.open((1..=deliveries).map(|tag| (tag, 1)));
+        ledger.hand_out(1..=deliveries);
         ledger
     }
 
@@ -210,7 +235,48 @@ mod tests {
         for tag in requeues {
             assert!(ledger.settle(*tag, Verdict::Requeue).is_some());
         }
-        ledger.take().frames
+        take(ledger)
+    }
+
+    fn take(ledger: &Ledger) -> Vec<Frame> {
+        let batch = ledger.take();
+        ledger.written();
+        batch.map_or_else(Vec::new, |batch| batch.frames)
+    }
+
+    #[test]
+    fn what_is_settled_while_frames_are_written_waits_for_them() {
+        let ledger = ledger(4);
+        assert!(ledger.settle(1, Verdict::Ack).is_some());
+        let first = ledger.take().unwrap();
+        assert_eq!(
+            first.frames,
+            [Frame::Ack {
+                tag: 1,
+                multiple: false
+            }]
+        );
+        for tag in 2..=4 {
+            assert!(ledger.settle(tag, Verdict::Ack).is_some());
+            assert!(
+                ledger.take().is_none(),
+                "two batches under way may overtake each other"
+            );
+        }
+        assert!(!ledger.is_settled());
+        ledger.written();
+        let second = ledger.take().unwrap();
+        assert_eq!(
+            second.frames,
+            [Frame::Ack {
+                tag: 4,
+                multiple: true
+            }]
+        );
+        assert_eq!((second.acks, second.requeues), (3, 0));
+        assert!(!ledger.is_settled(), "the frame is not written yet");
+        ledger.written();
+        assert!(ledger.is_settled());
     }
 
     #[test]
@@ -282,7 +348,7 @@ mod tests {
                     let (tag, verdict) = verdicts.swap_remove(index);
                     assert!(ledger.settle(tag, verdict).is_some());
                 }
-                for frame in ledger.take().frames {
+                for frame in take(&ledger) {
                     match frame {
                         Frame::Requeue { tag } => {
                             assert_eq!(at_broker.insert(tag, Some(Verdict::Requeue)), Some(None));
@@ -311,7 +377,7 @@ mod tests {
     async fn the_end_of_the_channel_is_heard_by_all_who_wait() {
         let ledger = ledger(2);
         let written = ledger.settle(1, Verdict::Ack).unwrap();
-        ledger.take().done();
+        ledger.take().unwrap().done();
         assert!(written.await.is_ok());
         let unwritten = ledger.settle(2, Verdict::Ack).unwrap();
         ledger.end();
@@ -322,7 +388,7 @@ mod tests {
     #[test]
     fn open_deliveries_are_counted_by_feed() {
         let ledger = ledger(3);
-        ledger.open(4, 2);
+        ledger.open([(4, 2)].into_iter());
         assert_eq!(
             (ledger.open_by(|feed| feed == 1), ledger.open_by(|feed| feed == 2)),
             (3, 1)

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::backoff::Waits;
+use super::counters::Counting;
 use super::dial::{Cutter, DialError, dial};
 use super::error::{ConnectError, RabbitError, refusal};
 use super::settings::Settings;
@@ -49,6 +50,10 @@ impl Line {
             result = work => result,
             () = self.until_lost() => Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()),
         }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        *self.lost.borrow()
     }
 
     /// Waits until the connection is gone.
@@ -106,15 +111,25 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects for the first time, for as long as the options allow, and stays connected from then on.
-    pub(super) async fn open(settings: Arc<Settings>, purpose: &'static str) -> Result<Self, ConnectError> {
+    pub(super) async fn open(
+        settings: Arc<Settings>,
+        purpose: &'static str,
+        counting: Arc<Counting>,
+    ) -> Result<Self, ConnectError> {
         let line = first(&settings, purpose).await?;
         let (sender, phase) = watch::channel(Phase::Up(Arc::clone(&line)));
         let suspicion = Arc::new(Notify::new());
-        let supervision = supervise(settings, purpose, line, sender, Arc::clone(&suspicion));
+        let supervisor = Supervisor {
+            settings,
+            purpose,
+            phase: sender,
+            suspicion: Arc::clone(&suspicion),
+            counting,
+        };
         Ok(Self {
             phase,
             suspicion,
-            supervisor: tokio::spawn(supervision).abort_handle(),
+            supervisor: tokio::spawn(supervisor.run(line)).abort_handle(),
         })
     }
 
@@ -227,36 +242,49 @@ async fn establish(settings: &Settings, purpose: &str, number: u64) -> Result<Ar
 }
 
 /// Watches the connection and replaces it, until nobody is interested any more.
-async fn supervise(
+struct Supervisor {
     settings: Arc<Settings>,
     purpose: &'static str,
-    mut line: Arc<Line>,
     phase: watch::Sender<Phase>,
     suspicion: Arc<Notify>,
-) {
-    loop {
-        let number = line.number;
-        let reason = until_lost(&line, &phase, &suspicion).await;
-        tracing::warn!(purpose, %reason, "the connection to RabbitMQ is lost, reconnecting");
-        line.lost.send_replace(true);
-        line.cutter.cut();
-        drop(line);
-        let since = Instant::now();
-        phase.send_replace(Phase::Down(Trouble::now(reason)));
-        let mut waits = Waits::new(settings.options.backoff);
-        line = loop {
+    counting: Arc<Counting>,
+}
+
+impl Supervisor {
+    async fn run(self, mut line: Arc<Line>) {
+        loop {
+            let number = line.number;
+            let reason = until_lost(&line, &self.phase, &self.suspicion).await;
+            tracing::warn!(purpose = self.purpose, %reason, "the connection to RabbitMQ is lost, reconnecting");
+            line.lost.send_replace(true);
+            line.cutter.cut();
+            drop(line);
+            line = self.again(number + 1, reason).await;
+            self.counting.reconnects.increment();
+            self.phase.send_replace(Phase::Up(Arc::clone(&line)));
+        }
+    }
+
+    /// Tries until there is a connection again.
+    async fn again(&self, number: u64, reason: String) -> Arc<Line> {
+        let (purpose, since) = (self.purpose, Instant::now());
+        self.phase.send_replace(Phase::Down(Trouble::now(reason)));
+        let mut waits = Waits::new(self.settings.options.backoff);
+        loop {
             tokio::time::sleep(waits.next()).await;
-            match establish(&settings, purpose, number + 1).await {
-                Ok(line) => break line,
+            match establish(&self.settings, purpose, number).await {
+                Ok(line) => {
+                    tracing::info!(purpose, after = ?since.elapsed(), "connected to RabbitMQ again");
+                    return line;
+                }
                 Err(error) => {
                     let reason = error.reason();
                     tracing::warn!(purpose, %reason, "cannot reconnect to RabbitMQ, trying again");
-                    phase.send_replace(Phase::Down(Arc::new(Trouble { since, reason })));
+                    self.phase
+                        .send_replace(Phase::Down(Arc::new(Trouble { since, reason })));
                 }
             }
-        };
-        tracing::info!(purpose, after = ?since.elapsed(), "connected to RabbitMQ again");
-        phase.send_replace(Phase::Up(Arc::clone(&line)));
+        }
     }
 }
 

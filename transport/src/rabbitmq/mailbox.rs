@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::ledger::Ledger;
+use super::clerk::Clerk;
 use crate::{ConsumeError, Delivery};
 
 /// A delivery that waits to be asked for. Dropped, it goes back to the broker.
@@ -15,7 +15,6 @@ use crate::{ConsumeError, Delivery};
 pub(super) struct Waiting {
     pub(super) delivery: Delivery,
     pub(super) tag: u64,
-    pub(super) ledger: Arc<Ledger>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +32,9 @@ pub(super) struct Mailbox {
 struct Inner {
     waiting: VecDeque<Waiting>,
     error: Option<ConsumeError>,
-    ledger: Option<Arc<Ledger>>,
+    clerk: Option<Arc<Clerk>>,
+    /// What the last `receive` asked for.
+    credit: usize,
     /// Messages that the caller can hold now: those in its hands and those it asks for.
     wanted: usize,
     /// The largest `wanted` since the pump looked last.
@@ -61,6 +62,20 @@ pub(super) struct Wish {
 }
 
 impl Inner {
+    fn wish(&self) -> Wish {
+        Wish {
+            wanted: self.wanted,
+            asking: self.asking,
+            withdrawn: self.withdrawn,
+            closed: self.closed,
+            waiting: self.waiting.len(),
+            idle: match self.answered {
+                Some(answered) if !self.asking => answered.elapsed(),
+                _ => Duration::ZERO,
+            },
+        }
+    }
+
     fn answered(&mut self) {
         self.asking = false;
         self.answered = Some(Instant::now());
@@ -71,14 +86,15 @@ impl Mailbox {
     /// The caller asks for up to `credit` more.
     pub(super) fn ask(&self, credit: usize) {
         let mut inner = self.lock();
-        let handed = inner.ledger.as_ref().map_or(0, |ledger| ledger.handed());
+        let handed = inner.clerk.as_ref().map_or(0, |clerk| clerk.ledger.handed());
+        inner.credit = credit;
         inner.wanted = handed + credit;
         inner.peak = inner.peak.max(inner.wanted);
         inner.asking = true;
         inner.withdrawn = false;
         // What went wrong before this was asked is looked into anew.
         inner.error = None;
-        let enough = inner.ledger.is_some() && inner.wanted <= self.prefetch.load(Ordering::Acquire);
+        let enough = inner.clerk.is_some() && inner.wanted <= self.prefetch.load(Ordering::Acquire);
         drop(inner);
         if !enough {
             self.asked.notify_one();
@@ -90,10 +106,11 @@ impl Mailbox {
         let mut inner = self.lock();
         if !inner.waiting.is_empty() {
             let count = inner.waiting.len().min(credit);
-            let taken = inner.waiting.drain(..count).map(|waiting| {
-                waiting.ledger.hand_out(waiting.tag);
-                waiting.delivery
-            });
+            if let Some(clerk) = &inner.clerk {
+                let tags = inner.waiting.iter().take(count).map(|waiting| waiting.tag);
+                clerk.ledger.hand_out(tags);
+            }
+            let taken = inner.waiting.drain(..count).map(|waiting| waiting.delivery);
             let taken = taken.collect();
             inner.answered();
             return Some(Ok(taken));
@@ -123,33 +140,24 @@ impl Mailbox {
     }
 
     pub(super) fn wish(&self) -> Wish {
-        let inner = self.lock();
-        Wish {
-            wanted: inner.wanted,
-            asking: inner.asking,
-            withdrawn: inner.withdrawn,
-            closed: inner.closed,
-            waiting: inner.waiting.len(),
-            idle: match inner.answered {
-                Some(answered) if !inner.asking => answered.elapsed(),
-                _ => Duration::ZERO,
-            },
-        }
+        self.lock().wish()
     }
 
-    /// The largest wish since this was called last.
-    pub(super) fn take_peak(&self) -> usize {
+    /// The largest `wanted` since this was called last, and the present wish.
+    pub(super) fn review(&self) -> (usize, Wish) {
         let mut inner = self.lock();
         let peak = inner.peak;
         inner.peak = inner.wanted;
-        peak
+        (peak, inner.wish())
     }
 
-    /// A channel is open, with a ledger of its own.
-    pub(super) fn begin(&self, ledger: &Arc<Ledger>) {
+    /// A channel is open, with a clerk of its own.
+    pub(super) fn begin(&self, clerk: &Arc<Clerk>) {
         let mut inner = self.lock();
         // What is in the caller's hands came by another channel, and no longer counts against this one.
-        inner.ledger = Some(Arc::clone(ledger));
+        inner.clerk = Some(Arc::clone(clerk));
+        inner.wanted = inner.credit;
+        inner.peak = inner.credit;
     }
 
     pub(super) fn set_prefetch(&self, prefetch: usize) {
@@ -179,7 +187,7 @@ impl Mailbox {
     /// The channel ended: nothing that waits is valid any more.
     pub(super) fn end(&self) {
         let mut inner = self.lock();
-        inner.ledger = None;
+        inner.clerk = None;
         let stale = std::mem::take(&mut inner.waiting);
         drop(inner);
         drop(stale);

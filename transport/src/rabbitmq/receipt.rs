@@ -9,7 +9,8 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use lapin::BasicProperties;
 
-use super::ledger::{Ledger, Verdict};
+use super::clerk::Clerk;
+use super::ledger::Verdict;
 use super::memory::Memory;
 use super::message::{Message, counted};
 use super::publisher::Publisher;
@@ -43,17 +44,17 @@ type Settling = Shared<BoxFuture<'static, Outcome>>;
 /// Valid on the channel that brought the delivery, whose end makes it stale.
 pub(super) struct RabbitReceipt {
     tag: u64,
-    ledger: Arc<Ledger>,
+    clerk: Arc<Clerk>,
     office: Office,
     kept: Arc<Kept>,
     settling: Mutex<Option<Settling>>,
 }
 
 impl RabbitReceipt {
-    pub(super) fn new(tag: u64, ledger: Arc<Ledger>, office: Office, kept: Kept) -> Self {
+    pub(super) fn new(tag: u64, clerk: Arc<Clerk>, office: Office, kept: Kept) -> Self {
         Self {
             tag,
-            ledger,
+            clerk,
             office,
             kept: Arc::new(kept),
             settling: Mutex::new(None),
@@ -62,7 +63,7 @@ impl RabbitReceipt {
 
     fn start(&self, settlement: Settlement) -> Settling {
         match settlement {
-            Settlement::Ack => tell(&self.ledger, self.tag, Verdict::Ack),
+            Settlement::Ack => tell(&self.clerk, self.tag, Verdict::Ack),
             Settlement::Retry {
                 after: Duration::ZERO,
             } => self.give_back(),
@@ -72,7 +73,7 @@ impl RabbitReceipt {
 
     fn give_back(&self) -> Settling {
         self.office.memory.gave_back(&self.kept);
-        tell(&self.ledger, self.tag, Verdict::Requeue)
+        tell(&self.clerk, self.tag, Verdict::Requeue)
     }
 
     /// Puts the message into a delay queue and acknowledges it once it is there. While that cannot be done, the
@@ -85,22 +86,18 @@ impl RabbitReceipt {
             properties: counted(kept.properties.clone(), kept.deliveries),
         };
         let publishing = self.office.publisher.publish(message, after);
-        let (ledger, tag, memory) = (
-            Arc::clone(&self.ledger),
-            self.tag,
-            Arc::clone(&self.office.memory),
-        );
+        let (clerk, tag, memory) = (Arc::clone(&self.clerk), self.tag, Arc::clone(&self.office.memory));
         let started = tokio::time::Instant::now();
         // A task, since nobody has to await the settling.
         let task = tokio::spawn(async move {
             let Err(error) = publishing.await else {
-                return tell(&ledger, tag, Verdict::Ack).await;
+                return tell(&clerk, tag, Verdict::Ack).await;
             };
             tracing::debug!(queue = %kept.queue, %error, ?after, "cannot delay the message on the broker, holding it");
             tokio::spawn(async move {
                 tokio::time::sleep_until(started + after).await;
                 memory.gave_back(&kept);
-                tell(&ledger, tag, Verdict::Requeue).await
+                tell(&clerk, tag, Verdict::Requeue).await
             });
             Outcome::Written
         });
@@ -108,8 +105,8 @@ impl RabbitReceipt {
     }
 }
 
-fn tell(ledger: &Ledger, tag: u64, verdict: Verdict) -> Settling {
-    let written = ledger.settle(tag, verdict);
+fn tell(clerk: &Clerk, tag: u64, verdict: Verdict) -> Settling {
+    let written = clerk.settle(tag, verdict);
     let outcome = async move {
         let Some(written) = written else {
             return Outcome::Stale;

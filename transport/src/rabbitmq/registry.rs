@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::ledger::Ledger;
+use super::clerk::Clerk;
 use crate::QueueName;
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     known: Mutex<BTreeSet<QueueName>>,
-    ledgers: Mutex<HashMap<QueueName, Vec<Weak<Ledger>>>>,
+    clerks: Mutex<HashMap<QueueName, Vec<Weak<Clerk>>>>,
 }
 
 impl Registry {
@@ -35,27 +35,27 @@ impl Registry {
         known.iter().cloned().collect()
     }
 
-    /// Deliveries from `queue` are recorded in `ledger` from now on.
-    pub(super) fn add(&self, queue: &QueueName, ledger: &Arc<Ledger>) {
+    /// Deliveries from `queue` are known to `clerk` from now on.
+    pub(super) fn add(&self, queue: &QueueName, clerk: &Arc<Clerk>) {
         self.found(queue);
-        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
-        ledgers.retain(|_, of_queue| {
-            of_queue.retain(|ledger| ledger.strong_count() > 0);
+        let mut clerks = self.clerks.lock().unwrap_or_else(PoisonError::into_inner);
+        clerks.retain(|_, of_queue| {
+            of_queue.retain(|clerk| clerk.strong_count() > 0);
             !of_queue.is_empty()
         });
-        ledgers
+        clerks
             .entry(queue.clone())
             .or_default()
-            .push(Arc::downgrade(ledger));
+            .push(Arc::downgrade(clerk));
     }
 
     /// Unsettled deliveries from `queue` in this process.
     pub(super) fn unsettled(&self, queue: &QueueName) -> u64 {
-        let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_queue = ledgers.get(queue).into_iter().flatten();
+        let clerks = self.clerks.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_queue = clerks.get(queue).into_iter().flatten();
         let counts = of_queue
             .filter_map(Weak::upgrade)
-            .map(|ledger| ledger.open_by(|_| true));
+            .map(|clerk| clerk.ledger.open_by(|_| true));
         counts.sum::<usize>() as u64
     }
 }

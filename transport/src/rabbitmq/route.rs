@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use lapin::Confirmation;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{Channel, Confirmation};
 
+use super::deck::Lane;
 use super::delay::{DelayError, DelayQueues};
-use super::link::Line;
 use super::message::Message;
 use super::settings::{Settings, queue_name};
 
@@ -46,9 +46,10 @@ impl From<DelayError> for FlightError {
 }
 
 /// Sends `message` and waits for its confirm. For undelayed messages the frames are queued at the first poll.
+///
+/// When the connection is lost this may never end.
 pub(super) async fn send(
-    line: Arc<Line>,
-    channel: Channel,
+    lane: Arc<Lane>,
     settings: Arc<Settings>,
     delays: Arc<DelayQueues>,
     message: Message,
@@ -64,7 +65,7 @@ pub(super) async fn send(
             queue_name(&message.queue).ok_or(FlightError::NoTarget)?,
         ),
         Route::Delay(step) => {
-            let queue = delays.ensure(&line, &settings, &message.queue, step).await?;
+            let queue = delays.ensure(&lane.line, &settings, &message.queue, step).await?;
             (ShortString::default(), queue)
         }
     };
@@ -72,6 +73,7 @@ pub(super) async fn send(
         mandatory: true,
         immediate: false,
     };
+    let channel = &lane.channel;
     let sending = channel.basic_publish(exchange, key, options, &message.body, message.properties);
-    Ok(line.attempt(async { sending.await?.await }).await?)
+    Ok(sending.await?.await?)
 }

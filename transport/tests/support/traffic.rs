@@ -1,8 +1,8 @@
 //! Traffic that counts every message, to run while something breaks.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use asya_transport::rabbitmq::{BrokerState, RabbitMqTransport};
@@ -10,98 +10,112 @@ use asya_transport::{
     Administration, Delivery, Outgoing, PublishError, QueueName, SettleError, Settlement, Transport,
 };
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Messages go from one queue to another, each published again until it is stored.
+/// Most messages between the publisher and the collector, so that a test ends soon after it has stopped publishing.
+const BACKLOG: usize = 400;
+
+/// Messages that are published at the same time.
+const PUBLISHING: usize = 50;
+
+/// Messages that are in the worker's hands at the same time.
+const WORKING: usize = 40;
+
+/// Messages go from one queue to another, each published again until it is stored, until the test has seen enough.
 pub(crate) struct Traffic {
-    pub(crate) transport: RabbitMqTransport,
+    transport: RabbitMqTransport,
     source: QueueName,
-    target: QueueName,
-    total: usize,
-    arrived: Arc<AtomicUsize>,
-    tasks: JoinSet<()>,
-    collecting: tokio::task::JoinHandle<HashMap<String, usize>>,
+    shared: Arc<Shared>,
+    publishing: JoinHandle<usize>,
+    others: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    published: AtomicUsize,
+    /// How often each message has arrived in the end.
+    arrived: Mutex<HashMap<String, usize>>,
+}
+
+impl Shared {
+    fn arrived(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.arrived.lock().unwrap()
+    }
 }
 
 impl Traffic {
     /// Declares two queues and starts a publisher, a worker that moves messages and a collector.
-    pub(crate) async fn start(transport: &RabbitMqTransport, total: usize) -> Self {
+    pub(crate) async fn start(transport: &RabbitMqTransport) -> Self {
         let (source, target) = (QueueName::for_actor("source"), QueueName::for_actor("target"));
         for queue in [&source, &target] {
             transport.declare(queue).await.unwrap();
         }
-        let arrived = Arc::new(AtomicUsize::new(0));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(publish_all(transport.clone(), source.clone(), total));
-        tasks.spawn(work(transport.clone(), source.clone(), target.clone()));
-        let collecting = tokio::spawn(collect(
+        let shared = Arc::new(Shared::default());
+        let publishing = tokio::spawn(publish_all(
             transport.clone(),
-            target.clone(),
-            total,
-            Arc::clone(&arrived),
+            source.clone(),
+            Arc::clone(&shared),
         ));
+        let mut others = JoinSet::new();
+        others.spawn(work(transport.clone(), source.clone(), target.clone()));
+        others.spawn(collect(transport.clone(), target, Arc::clone(&shared)));
         Self {
             transport: transport.clone(),
             source,
-            target,
-            total,
-            arrived,
-            tasks,
-            collecting,
+            shared,
+            publishing,
+            others,
         }
     }
 
-    /// Whether everything has arrived.
-    pub(crate) fn is_done(&self) -> bool {
-        self.collecting.is_finished()
-    }
-
-    /// Waits until at least `more` messages have arrived, or all.
+    /// Waits until `more` messages have arrived.
     pub(crate) async fn progress(&self, more: usize) {
-        let goal = (self.arrived.load(Ordering::Relaxed) + more).min(self.total);
+        let goal = self.shared.arrived().len() + more;
+        self.until_arrived(goal).await;
+    }
+
+    async fn until_arrived(&self, goal: usize) {
         let started = Instant::now();
-        while self.arrived.load(Ordering::Relaxed) < goal {
-            if started.elapsed() > PATIENCE {
-                self.stuck().await;
+        loop {
+            let arrived = self.shared.arrived().len();
+            if arrived >= goal {
+                return;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            if started.elapsed() > PATIENCE {
+                let depth = self.transport.depth(&self.source).await;
+                panic!(
+                    "only {arrived} of {goal} arrived, {} were stored; {:?}, {depth:?} in the source",
+                    self.shared.published.load(Ordering::Relaxed),
+                    self.transport.state(),
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    async fn stuck(&self) -> ! {
-        panic!(
-            "only {} of {} arrived; {:?}, {:?} in the source, {:?} in the target",
-            self.arrived.load(Ordering::Relaxed),
-            self.total,
-            self.transport.state(),
-            self.transport.depth(&self.source).await,
-            self.transport.depth(&self.target).await
-        )
-    }
-
-    /// Waits for the end: every message has arrived, and none is left behind. Returns how many arrived twice.
+    /// Stops publishing. Every message must arrive, and none may be left behind. Returns how many arrived twice.
     pub(crate) async fn finish(mut self) -> usize {
-        let collected = tokio::time::timeout(PATIENCE, &mut self.collecting).await;
-        let Ok(arrived) = collected else {
-            self.stuck().await
-        };
-        let arrived = arrived.unwrap();
-        let expected: HashSet<_> = (0..self.total).map(id).collect();
-        assert_eq!(arrived.keys().cloned().collect::<HashSet<_>>(), expected);
-        let (transport, source) = (self.transport.clone(), self.source.clone());
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        let published = tokio::time::timeout(PATIENCE, &mut self.publishing).await;
+        let total = published.unwrap().unwrap();
+        self.until_arrived(total).await;
         until("the source is empty", || async {
-            transport
-                .depth(&source)
-                .await
-                .is_ok_and(|depth| depth.total() == 0)
+            let depth = self.transport.depth(&self.source).await;
+            depth.is_ok_and(|depth| depth.total() == 0)
         })
         .await;
-        self.tasks.shutdown().await;
-        drop(self.target);
-        arrived.values().sum::<usize>() - self.total
+        self.others.shutdown().await;
+        let arrived = std::mem::take(&mut *self.shared.arrived());
+        assert!(
+            (0..total).all(|number| arrived.contains_key(&id(number))),
+            "other messages arrived than were published"
+        );
+        assert_eq!(arrived.len(), total, "messages arrived that nobody published");
+        arrived.values().sum::<usize>() - total
     }
 }
 
@@ -135,15 +149,31 @@ pub(crate) fn message(queue: &QueueName, message_id: &str) -> Outgoing {
     }
 }
 
-async fn publish_all(transport: RabbitMqTransport, queue: QueueName, total: usize) {
+/// Returns how many messages were published.
+async fn publish_all(transport: RabbitMqTransport, queue: QueueName, shared: Arc<Shared>) -> usize {
     let mut under_way = JoinSet::new();
-    for number in 0..total {
-        if under_way.len() >= 50 {
+    let mut number = 0;
+    while !shared.stopping.load(Ordering::Relaxed) {
+        if under_way.len() >= PUBLISHING {
             under_way.join_next().await;
         }
-        under_way.spawn(store(transport.clone(), message(&queue, &id(number))));
+        if number > shared.arrived().len() + BACKLOG {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        }
+        let (transport, message, shared) = (
+            transport.clone(),
+            message(&queue, &id(number)),
+            Arc::clone(&shared),
+        );
+        under_way.spawn(async move {
+            store(transport, message).await;
+            shared.published.fetch_add(1, Ordering::Relaxed);
+        });
+        number += 1;
     }
     under_way.join_all().await;
+    number
 }
 
 /// Publishes until the broker has it, as the sidecar does.
@@ -161,10 +191,10 @@ async fn work(transport: RabbitMqTransport, source: QueueName, target: QueueName
     let mut under_way = JoinSet::new();
     let mut consumer = transport.consume(&source).await.unwrap();
     loop {
-        while under_way.len() >= 40 {
+        while under_way.len() >= WORKING {
             under_way.join_next().await;
         }
-        let Ok(deliveries) = consumer.receive(40 - under_way.len()).await else {
+        let Ok(deliveries) = consumer.receive(WORKING - under_way.len()).await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -179,30 +209,24 @@ async fn work(transport: RabbitMqTransport, source: QueueName, target: QueueName
     }
 }
 
-async fn collect(
-    transport: RabbitMqTransport,
-    target: QueueName,
-    total: usize,
-    arrived: Arc<AtomicUsize>,
-) -> HashMap<String, usize> {
-    let mut seen: HashMap<String, usize> = HashMap::new();
+async fn collect(transport: RabbitMqTransport, target: QueueName, shared: Arc<Shared>) {
     let mut consumer = transport.consume(&target).await.unwrap();
-    while seen.len() < total {
+    loop {
         let Ok(deliveries) = consumer.receive(100).await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         for delivery in deliveries {
-            *seen.entry(delivery.message_id.clone().unwrap()).or_default() += 1;
-            arrived.store(seen.len(), Ordering::Relaxed);
+            let id = delivery.message_id.clone().unwrap();
+            assert_eq!(id.as_bytes(), &delivery.body[..], "a body under another id");
+            *shared.arrived().entry(id).or_default() += 1;
             acknowledge(&delivery).await;
         }
     }
-    seen
 }
 
 /// A stale receipt means that the message comes again.
-async fn acknowledge(delivery: &Delivery) {
+pub(crate) async fn acknowledge(delivery: &Delivery) {
     match delivery.receipt.settle(Settlement::Ack).await {
         Ok(()) | Err(SettleError::Stale) => {}
         Err(error) => panic!("{error}"),

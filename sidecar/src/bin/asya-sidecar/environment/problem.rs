@@ -1,0 +1,62 @@
+//! One thing to say about one variable, in one line and without secrets.
+
+use std::fmt;
+
+use super::values::Expected;
+use crate::variables::{Shown, Variable};
+
+/// Longest value that is repeated.
+const LONGEST: usize = 60;
+
+/// What is wrong with a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Its name as it was set.
+    pub(crate) variable: String,
+    text: String,
+}
+
+impl Problem {
+    pub(crate) fn new(variable: &str, text: impl Into<String>) -> Self {
+        Self {
+            variable: variable.to_owned(),
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn missing(variable: &Variable) -> Self {
+        Self::new(
+            variable.name,
+            format!("not set; expected: {}", variable.meaning.trim_end_matches('.')),
+        )
+    }
+
+    pub(super) fn bad_value(variable: &Variable, name: &str, value: &str, expected: Expected) -> Self {
+        let value = match variable.shown {
+            Shown::Plain => shortened(value),
+            Shown::Never | Shown::Url => "its value (not shown)".into(),
+        };
+        let Expected { what, problem } = expected;
+        let problem = problem.unwrap_or_else(|| "cannot be used".into());
+        Self::new(name, format!("{value} {problem}; expected {what}"))
+    }
+
+    pub(super) fn falling_back(mut self, variable: &Variable) -> Self {
+        self.text += "; using the default, ";
+        self.text += variable.default_in_words();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.text)
+    }
+}
+
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    }
+}

@@ -1,0 +1,187 @@
+//! The life of the program from its settings to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use asya_sidecar::gateway::{GatewayOptions, GatewayReporter};
+use asya_sidecar::{Config, Meters, Sidecar};
+use asya_transport::rabbitmq::RabbitMqTransport;
+use asya_transport::{QueueName, Transport as _};
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::exit::{Exit, Signal};
+use crate::liveness::Watch;
+use crate::settings::Settings;
+use crate::station::{Running, Station};
+use crate::{broker, mark, metrics, server};
+
+/// How long reports to the gateway may still be sent at the end.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
+
+/// How long connections may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// The signals that ask for the end.
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
+    }
+}
+
+/// Runs until a signal or a failure ends it. The error says in one line why it could not go on.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
+    let socket_dir = settings.config.socket_dir.clone();
+    mark::remove(&socket_dir);
+    let exit = live(settings).await?;
+    if exit == Exit::Success {
+        mark::leave(&socket_dir);
+    }
+    Ok(exit)
+}
+
+async fn live(settings: Settings) -> anyhow::Result<Exit> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("another TLS provider was installed before"))?;
+    // Before the meters: they count with the recorder that is there when they are made.
+    let recorder = metrics::install(&settings)?;
+    let meters = Meters::new(&settings.namespace, &settings.config.actor, "rabbitmq");
+    let station = Station::new(&settings, recorder, &meters);
+    let _background = serve(&settings, &station);
+    let queue = QueueName::for_actor(&settings.config.actor);
+    let auto_create = settings.rabbitmq.queues.auto_create;
+    let connecting = broker::connect(settings.rabbitmq, &queue, settings.is_url);
+    let transport = tokio::select! {
+        connected = connecting => connected?,
+        signal = signals.next() => {
+            tracing::info!(signal = signal.name(), "asked to end before the broker was reached");
+            return Ok(Exit::Success);
+        }
+    };
+    let gateway = settings.gateway.filter(|_| settings.reports);
+    let tree = Tree::start(settings.config, meters, transport, gateway, auto_create).await?;
+    station.runs(tree.running());
+    tracing::info!("connected to RabbitMQ, waiting for the runtime");
+    let signal = tree.until_asked(&mut signals).await?;
+    station.drains();
+    let grace_seconds = settings.grace.as_secs();
+    tracing::info!(signal = signal.name(), grace_seconds, "draining");
+    tokio::select! {
+        () = tree.end(settings.grace, &station) => Ok(Exit::Success),
+        again = signals.next() => {
+            tracing::warn!(signal = again.name(), "asked again, ending at once");
+            Ok(Exit::Interrupted(again))
+        }
+    }
+}
+
+/// Starts what runs beside the tree; it ends with the value.
+fn serve(settings: &Settings, station: &Arc<Station>) -> JoinSet<()> {
+    let mut background = JoinSet::new();
+    if let Some(address) = settings.listen.clone() {
+        background.spawn(server::serve(address, Arc::clone(station)));
+    }
+    let patience = settings
+        .gateway
+        .as_ref()
+        .map_or(0, |gateway| gateway.final_patience.as_secs());
+    let watch = Watch::new(u32::try_from(patience).unwrap_or(u32::MAX));
+    let station = Arc::clone(station);
+    background.spawn(async move { station.watch(watch).await });
+    background
+}
+
+/// The tree at work, with what it needs.
+struct Tree {
+    sidecar: Sidecar,
+    transport: RabbitMqTransport,
+    gateway: Option<Arc<GatewayReporter>>,
+}
+
+impl Tree {
+    async fn start(
+        mut config: Config,
+        meters: Meters,
+        transport: RabbitMqTransport,
+        gateway: Option<GatewayOptions>,
+        auto_create: bool,
+    ) -> anyhow::Result<Self> {
+        if let Some(limit) = transport.max_message_size() {
+            config.publish_limit = limit;
+        }
+        if config.role.is_end() && auto_create {
+            // An end actor publishes what it cannot process there, and nowhere else.
+            let dead_letters = QueueName::for_actor(&config.actor).dead_letter();
+            if let Err(error) = transport.administration().declare(&dead_letters).await {
+                tracing::warn!(queue = %dead_letters, %error, "the dead-letter queue could not be created");
+            }
+        }
+        let gateway = gateway.map(GatewayReporter::start).transpose()?.map(Arc::new);
+        let mut builder = Sidecar::builder(config, Arc::new(transport.clone())).meters(meters);
+        if let Some(gateway) = &gateway {
+            builder = builder.reporter(Arc::clone(gateway) as _);
+        }
+        Ok(Self {
+            sidecar: builder.start().await?,
+            transport,
+            gateway,
+        })
+    }
+
+    fn running(&self) -> Running {
+        Running {
+            monitor: self.sidecar.monitor(),
+            transport: self.transport.clone(),
+            gateway: self.gateway.clone(),
+        }
+    }
+
+    /// Waits for a signal. An error is the reason why the tree cannot go on.
+    async fn until_asked(&self, signals: &mut Signals) -> anyhow::Result<Signal> {
+        let ready = self.sidecar.ready();
+        tokio::pin!(ready);
+        let mut was_ready = false;
+        loop {
+            tokio::select! {
+                () = &mut ready, if !was_ready => {
+                    was_ready = true;
+                    tracing::info!("the runtime is ready, consuming");
+                }
+                signal = signals.next() => return Ok(signal),
+                cause = self.sidecar.failed() => return Err(anyhow!(cause)),
+            }
+        }
+    }
+
+    /// Drains and lets go of everything.
+    async fn end(self, grace: Duration, station: &Station) {
+        let drained = self.sidecar.drain(grace).await;
+        if let Some(gateway) = &self.gateway {
+            gateway.close(LAST_REPORTS).await;
+        }
+        tracing::info!(returned = drained.returned, "drained");
+        station.ends();
+        drop(self.transport);
+        // What was acknowledged is written. A connection that is cut while the broker still sends may take that with
+        // it, so the client gets a moment to close it.
+        tokio::time::sleep(GOODBYE).await;
+    }
+}

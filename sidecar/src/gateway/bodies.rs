@@ -1,0 +1,264 @@
+//! What a gateway is told, as JSON: pure functions from events to request bodies (contract data-plane §10).
+//!
+//! Results and details are copied byte for byte; nothing here reads a number.
+
+use std::time::Duration;
+
+use asya_runtime_protocol::{Envelope, GoDuration, RawJson, Route};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+
+use crate::report::{FinalReport, FinalStatus};
+
+#[derive(Serialize)]
+struct ProgressBody<'a> {
+    actors: &'a [String],
+    current_actor_idx: i64,
+    status: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_size_kb: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u128>,
+}
+
+/// The message was taken from its queue.
+pub(super) fn received(route: &Route, bytes: usize) -> Bytes {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
+    let kilobytes = bytes as f64 / 1024.0;
+    encode(&ProgressBody {
+        actors: &route.actors,
+        current_actor_idx: route.current,
+        status: "received",
+        message: format!("Received message ({kilobytes:.2} KB)"),
+        message_size_kb: Some(kilobytes),
+        duration_ms: None,
+    })
+}
+
+/// The message goes to the runtime.
+pub(super) fn processing(route: &Route, actor: &str) -> Bytes {
+    encode(&ProgressBody {
+        actors: &route.actors,
+        current_actor_idx: route.current,
+        status: "processing",
+        message: format!("Processing in {actor}"),
+        message_size_kb: None,
+        duration_ms: None,
+    })
+}
+
+/// The runtime has answered: `actors` is the route after the run, `index` the actor that did the work.
+pub(super) fn completed(actors: &[String], index: i64, took: Duration) -> Bytes {
+    let duration_ms = took.as_millis();
+    encode(&ProgressBody {
+        actors,
+        current_actor_idx: index,
+        status: "completed",
+        message: format!("Completed processing in {duration_ms}ms"),
+        message_size_kb: None,
+        duration_ms: Some(duration_ms),
+    })
+}
+
+/// The run failed and comes again. A gateway knows no status for this, so it is a message on `processing` (rulings 5).
+pub(super) fn retrying(route: &Route, attempt: u32, after: Duration, error: &str) -> Bytes {
+    encode(&ProgressBody {
+        actors: &route.actors,
+        current_actor_idx: route.current,
+        status: "processing",
+        message: format!("Retrying in {} (attempt {attempt}): {error}", GoDuration(after)),
+        message_size_kb: None,
+        duration_ms: None,
+    })
+}
+
+#[derive(Serialize)]
+struct ChildBody<'a> {
+    id: &'a str,
+    parent_id: &'a str,
+    actors: &'a [String],
+    current: i64,
+}
+
+/// A result of a fan-out becomes an envelope of its own.
+pub(super) fn child(id: &str, parent_id: &str, route: &Route) -> Bytes {
+    encode(&ChildBody {
+        id,
+        parent_id,
+        actors: &route.actors,
+        current: route.current,
+    })
+}
+
+#[derive(Serialize)]
+struct FinalBody<'a> {
+    id: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_details: Option<&'a RawJson>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    actors: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_actor_idx: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_actor_name: Option<&'a str>,
+    timestamp: String,
+}
+
+/// How much of a final report is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// All of it.
+    Full,
+    /// The status without result and details, for a gateway that finds them too large.
+    StatusOnly,
+}
+
+/// The final word about an envelope.
+pub(super) fn finished(report: &FinalReport, detail: Detail, now: DateTime<Utc>) -> Bytes {
+    let told = |value: &'_ Option<RawJson>| {
+        detail == Detail::Full && value.as_ref().is_some_and(|raw| !raw.is_null())
+    };
+    let route = match report.status {
+        FinalStatus::Succeeded => Route::default(),
+        // Only failures say where they happened.
+        FinalStatus::Failed => Envelope::parse(&report.message)
+            .map(|parsed| parsed.envelope.route)
+            .unwrap_or_default(),
+    };
+    let has_route = !route.actors.is_empty();
+    encode(&FinalBody {
+        id: &report.id,
+        status: match report.status {
+            FinalStatus::Succeeded => "succeeded",
+            FinalStatus::Failed => "failed",
+        },
+        progress: (report.status == FinalStatus::Succeeded).then_some(1.0),
+        result: report.result.as_ref().filter(|_| told(&report.result)),
+        error: report.error.as_deref(),
+        error_details: report
+            .error_details
+            .as_ref()
+            .filter(|_| told(&report.error_details)),
+        actors: &route.actors,
+        current_actor_idx: has_route.then_some(route.current),
+        current_actor_name: route.current_actor(),
+        timestamp: now.to_rfc3339_opts(SecondsFormat::Millis, true),
+    })
+}
+
+fn encode(body: &impl Serialize) -> Bytes {
+    // Strings, integers and finite numbers always have a JSON form, and raw JSON was checked when it was read.
+    serde_json::to_vec(body).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(body: Bytes) -> String {
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    fn raw(text: &'static str) -> RawJson {
+        RawJson::parse(Bytes::from_static(text.as_bytes())).unwrap()
+    }
+
+    fn report(status: FinalStatus, message: &'static str) -> FinalReport {
+        FinalReport {
+            actor: "end".into(),
+            id: "x\"1".into(),
+            status,
+            result: None,
+            error: None,
+            error_details: None,
+            message: Bytes::from_static(message.as_bytes()),
+        }
+    }
+
+    fn said(report: &FinalReport, detail: Detail) -> String {
+        text(finished(report, detail, DateTime::UNIX_EPOCH))
+    }
+
+    #[test]
+    fn progress_bodies_are_those_of_the_contract() {
+        let route = Route {
+            current: 1,
+            ..Route::new(["a", "b"])
+        };
+        assert_eq!(
+            text(received(&route, 1260)),
+            r#"{"actors":["a","b"],"current_actor_idx":1,"status":"received","message":"Received message (1.23 KB)","message_size_kb":1.23046875}"#
+        );
+        assert_eq!(
+            text(processing(&route, "b")),
+            r#"{"actors":["a","b"],"current_actor_idx":1,"status":"processing","message":"Processing in b"}"#
+        );
+        assert_eq!(
+            text(completed(
+                &["a".into(), "b".into(), "c".into()],
+                1,
+                Duration::from_micros(12_900)
+            )),
+            r#"{"actors":["a","b","c"],"current_actor_idx":1,"status":"completed","message":"Completed processing in 12ms","duration_ms":12}"#
+        );
+        assert_eq!(
+            text(retrying(&route, 2, Duration::from_millis(1500), "bad \"luck\"")),
+            r#"{"actors":["a","b"],"current_actor_idx":1,"status":"processing","message":"Retrying in 1.5s (attempt 2): bad \"luck\""}"#
+        );
+        assert_eq!(
+            text(child("x-1", "x", &route)),
+            r#"{"id":"x-1","parent_id":"x","actors":["a","b"],"current":1}"#
+        );
+    }
+
+    #[test]
+    fn a_success_carries_its_result_byte_for_byte() {
+        let mut report = report(FinalStatus::Succeeded, r#"{"id":"x","route":{"actors":["a"]}}"#);
+        report.result = Some(raw(r#"{"n": 12345678901234567890,"f":1.50,"e":1e400}"#));
+        assert_eq!(
+            said(&report, Detail::Full),
+            r#"{"id":"x\"1","status":"succeeded","progress":1.0,"result":{"n": 12345678901234567890,"f":1.50,"e":1e400},"timestamp":"1970-01-01T00:00:00.000Z"}"#
+        );
+        let short =
+            r#"{"id":"x\"1","status":"succeeded","progress":1.0,"timestamp":"1970-01-01T00:00:00.000Z"}"#;
+        assert_eq!(said(&report, Detail::StatusOnly), short);
+        report.result = Some(RawJson::null());
+        assert_eq!(said(&report, Detail::Full), short);
+    }
+
+    #[test]
+    fn a_failure_says_where_and_leaves_out_what_it_does_not_know() {
+        let mut failed = report(
+            FinalStatus::Failed,
+            r#"{"id":"x","route":{"actors":["a","b"],"current":1},"payload":{}}"#,
+        );
+        failed.error = Some("processing_error".into());
+        failed.error_details = Some(raw(r#"{"message":"no","n":1e400}"#));
+        assert_eq!(
+            said(&failed, Detail::Full),
+            r#"{"id":"x\"1","status":"failed","error":"processing_error","error_details":{"message":"no","n":1e400},"actors":["a","b"],"current_actor_idx":1,"current_actor_name":"b","timestamp":"1970-01-01T00:00:00.000Z"}"#
+        );
+        assert!(!said(&failed, Detail::StatusOnly).contains("error_details"));
+        let beyond = report(
+            FinalStatus::Failed,
+            r#"{"id":"x","route":{"actors":["a"],"current":1}}"#,
+        );
+        assert_eq!(
+            said(&beyond, Detail::Full),
+            r#"{"id":"x\"1","status":"failed","actors":["a"],"current_actor_idx":1,"timestamp":"1970-01-01T00:00:00.000Z"}"#
+        );
+        assert_eq!(
+            said(&report(FinalStatus::Failed, "not json"), Detail::Full),
+            r#"{"id":"x\"1","status":"failed","timestamp":"1970-01-01T00:00:00.000Z"}"#
+        );
+    }
+}
