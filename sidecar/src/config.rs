@@ -105,6 +105,12 @@ impl Config {
         }
     }
 
+    /// Whether an error envelope must not be published from here: an end actor publishes nothing, and whoever consumes
+    /// the queue of error-end, in whatever role, would get it back (contract data-plane §7.4).
+    pub(crate) fn feeds_itself(&self) -> bool {
+        self.role.is_end() || self.actor == self.error_end
+    }
+
     /// Full path of the runtime's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

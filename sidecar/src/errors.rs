@@ -26,7 +26,7 @@ pub(crate) fn fail(
     delivery: &DeliveryFacts,
     failure: Failure,
 ) -> Plan {
-    if config.role.is_end() {
+    if config.feeds_itself() {
         return dead_letter(config, Some(input), body, delivery, failure);
     }
     // A message that is refused before it is run still tells about the runs that it had.
@@ -74,7 +74,7 @@ pub(crate) fn fail_unreadable(
     delivery: &DeliveryFacts,
     failure: Failure,
 ) -> Plan {
-    if config.role.is_end() {
+    if config.feeds_itself() {
         return dead_letter(config, None, body, delivery, failure);
     }
     let queue = QueueName::for_actor(&config.actor);

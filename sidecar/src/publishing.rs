@@ -1,8 +1,9 @@
-//! Carrying out a plan: publish, wait for every confirm, report, and only then name the settlement.
+//! Carrying out a plan: report, publish, wait for every confirm, and only then name the settlement.
 //!
 //! Nothing here gives up on a message. A broker that is away is waited for; a queue that does not exist is tried for
 //! a while beside other work and then becomes an error; when even error-end does not exist, the delivery is held.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use asya_runtime_protocol::Envelope;
@@ -50,14 +51,7 @@ pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a>
     for message in &plan.messages {
         announce(context, message);
     }
-    let is_cut_short = matches!(plan.verdict, Verdict::Success { outputs: 0 });
-    let mut outcome = Outcome::Planned(&plan.verdict);
-    for window in plan.messages.chunks(WINDOW) {
-        let sending = window.iter().map(|message| send(context, message, is_cut_short));
-        if join_all(sending).await.contains(&Way::Diverted) {
-            outcome = Outcome::Diverted;
-        }
-    }
+    // Before a dead letter: a refused report brings the message back, and each time would leave another copy there.
     if let Some(report) = &plan.report
         && let Err(error) = context.reporter.finish(report.clone()).await
     {
@@ -68,9 +62,42 @@ pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a>
             outcome: Outcome::Unreported,
         };
     }
+    let is_cut_short = matches!(plan.verdict, Verdict::Success { outputs: 0 });
+    let patience = Patience::new(context.config.unroutable_patience);
+    let mut outcome = Outcome::Planned(&plan.verdict);
+    for window in plan.messages.chunks(WINDOW) {
+        let sending = window
+            .iter()
+            .map(|message| send(context, message, is_cut_short, &patience));
+        if join_all(sending).await.contains(&Way::Diverted) {
+            outcome = Outcome::Diverted;
+        }
+    }
     Done {
         settlement: plan.settlement,
         outcome,
+    }
+}
+
+/// How long missing queues are put up with. One for all messages of a plan, from the first that found none: a large
+/// fan-out to nowhere must not take that long for each part of it.
+struct Patience {
+    limit: Duration,
+    tried_since: OnceLock<Instant>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            tried_since: OnceLock::new(),
+        }
+    }
+
+    /// What is left now that a queue was missing.
+    fn left(&self) -> Duration {
+        let since = self.tried_since.get_or_init(Instant::now);
+        self.limit.saturating_sub(since.elapsed())
     }
 }
 
@@ -83,12 +110,12 @@ enum Way {
 }
 
 /// Sends one message, in the worst case as an error envelope about itself.
-async fn send(context: &Context, message: &Planned, is_cut_short: bool) -> Way {
-    let Err(refused) = publish(context, message, is_cut_short).await else {
+async fn send(context: &Context, message: &Planned, is_cut_short: bool, patience: &Patience) -> Way {
+    let Err(refused) = publish(context, message, is_cut_short, patience).await else {
         return Way::AsPlanned;
     };
     let replacement = replacement(context, message, &refused);
-    if let Err(refused) = publish(context, &replacement, false).await {
+    if let Err(refused) = publish(context, &replacement, false, patience).await {
         // `publish` refuses error-end and dead letters never, except for their size.
         tracing::error!(actor = %context.actor, message_id = %message.message_id, %refused, "holding a message");
         context.pulse.held.step();
@@ -124,9 +151,13 @@ enum Refused {
 }
 
 /// Publishes until confirmed. Refuses what more tries cannot mend.
-async fn publish(context: &Context, message: &Planned, is_cut_short: bool) -> Result<(), Refused> {
+async fn publish(
+    context: &Context,
+    message: &Planned,
+    is_cut_short: bool,
+    patience: &Patience,
+) -> Result<(), Refused> {
     let body = message.content.to_bytes();
-    let started = Instant::now();
     for tries in 0.. {
         let outgoing = Outgoing {
             queue: message.queue.clone(),
@@ -155,10 +186,7 @@ async fn publish(context: &Context, message: &Planned, is_cut_short: bool) -> Re
             Err(error @ PublishError::TooLarge { .. }) => return Err(Refused::TooLarge(error)),
             Err(error @ PublishError::Unroutable(_)) => {
                 if matches!(message.kind, Kind::Routing | Kind::HappyEnd | Kind::Retry) {
-                    let left = context
-                        .config
-                        .unroutable_patience
-                        .saturating_sub(started.elapsed());
+                    let left = patience.left();
                     if left.is_zero() {
                         return Err(Refused::Unroutable(error));
                     }

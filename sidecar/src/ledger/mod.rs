@@ -15,7 +15,9 @@
 //! left alone and the late result is dropped.
 
 mod entry;
+mod observing;
 mod recovery;
+mod returning;
 #[cfg(test)]
 mod tests;
 
@@ -321,111 +323,6 @@ impl Ledger {
         }
         planned.map(|planned| planned.elapsed())
     }
-
-    /// Stops handing out work to slots: what runs goes on, what waits stays.
-    pub(crate) fn start_draining(&self) {
-        self.lock().draining = true;
-    }
-
-    /// Returns every delivery that has not been given to a runtime to the queue, at once. Returns how many.
-    pub(crate) fn return_waiting(&self) -> usize {
-        self.return_where(|state| matches!(state, State::Arrived | State::Ready(_)))
-    }
-
-    /// Returns up to `count` deliveries that have not been given to a runtime to the queue, the newest first. Returns
-    /// how many.
-    pub(crate) fn return_surplus(&self, count: usize) -> usize {
-        if count == 0 {
-            return 0;
-        }
-        let mut inner = self.lock();
-        let newest = inner.to_admit.iter().rev().chain(inner.to_run.iter().rev());
-        let ids: Vec<_> = newest.take(count).copied().collect();
-        let returned: Vec<_> = ids.iter().filter_map(|id| inner.forget(*id)).collect();
-        drop(inner);
-        returned.len()
-    }
-
-    /// How many deliveries at `now` have been waiting for longer than `age` for their messages to be taken.
-    pub(crate) fn stalled(&self, now: Instant, age: Duration) -> usize {
-        let inner = self.lock();
-        let is_old = |entry: &&Entry| {
-            entry
-                .planned
-                .is_some_and(|planned| now.saturating_duration_since(planned) > age)
-        };
-        inner.entries.values().filter(is_old).count()
-    }
-
-    /// How long the longest call under way has been running at `now`.
-    pub(crate) fn longest_run(&self, now: Instant) -> Option<Duration> {
-        let inner = self.lock();
-        if inner.assigned == 0 {
-            return None;
-        }
-        let running = inner.entries.values().filter_map(|entry| match &entry.state {
-            State::Assigned { since, .. } => Some(now.saturating_duration_since(*since)),
-            _ => None,
-        });
-        running.max()
-    }
-
-    /// Returns every delivery to the queue, whatever its state. Returns how many.
-    pub(crate) fn return_all(&self) -> usize {
-        self.return_where(|_| true)
-    }
-
-    fn return_where(&self, gone: impl Fn(&State) -> bool) -> usize {
-        let mut inner = self.lock();
-        let ids: Vec<_> = inner
-            .entries
-            .iter()
-            .filter(|(_, entry)| gone(&entry.state))
-            .map(|(id, _)| *id)
-            .collect();
-        let returned: Vec<_> = ids.iter().filter_map(|id| inner.forget(*id)).collect();
-        let empty = inner.entries.is_empty();
-        drop(inner);
-        if empty {
-            self.emptied.notify_waiters();
-        }
-        returned.len() // Dropping the entries drops their receipts unsettled, which returns the messages.
-    }
-
-    /// Waits until no delivery is unsettled.
-    pub(crate) async fn empty(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            tokio::pin!(emptied);
-            emptied.as_mut().enable();
-            if self.lock().entries.is_empty() {
-                return;
-            }
-            emptied.await;
-        }
-    }
-
-    /// How many entries are in each stage.
-    pub(crate) fn count(&self) -> HashMap<Stage, usize> {
-        let inner = self.lock();
-        let mut counts = HashMap::new();
-        for entry in inner.entries.values() {
-            *counts.entry(entry.state.stage()).or_default() += 1;
-        }
-        counts
-    }
-
-    /// Whether the given stage has work that nobody has taken.
-    pub(crate) fn waiting(&self, stage: Stage) -> bool {
-        let inner = self.lock();
-        match stage {
-            Stage::Arrived | Stage::Routing => !inner.to_admit.is_empty() || !inner.to_route.is_empty(),
-            Stage::Ready => !inner.to_run.is_empty(),
-            Stage::Publishing => !inner.to_publish.is_empty(),
-            Stage::Settling => !inner.to_settle.is_empty(),
-            Stage::Running => false,
-        }
-    }
 }
 
 impl Inner {
@@ -457,29 +354,5 @@ impl Inner {
             }
             _ => None,
         }
-    }
-
-    /// Removes an entry from the map and from whichever queue names it.
-    fn forget(&mut self, id: EntryId) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
-        match &entry.state {
-            State::Arrived => self.to_admit.retain(|queued| *queued != id),
-            State::Ready(_) => self.to_run.retain(|queued| *queued != id),
-            State::Replied { .. } => self.to_route.retain(|queued| *queued != id),
-            State::Planned(_) => self.to_publish.retain(|queued| *queued != id),
-            State::Settling(_) => self.to_settle.retain(|queued| *queued != id),
-            State::Assigned { work, .. } => {
-                self.assigned -= 1;
-                if work.suspect {
-                    self.suspect_runs = false;
-                }
-            }
-            State::Admitting { .. }
-            | State::Routing { .. }
-            | State::Publishing { .. }
-            | State::Acking { .. }
-            | State::Moving => {}
-        }
-        Some(entry)
     }
 }

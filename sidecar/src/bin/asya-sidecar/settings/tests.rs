@@ -222,6 +222,7 @@ fn the_role_follows_from_the_name() {
     assert!(!settings.reports && settings.config.role.is_end());
     let forgotten = reading(&[("ASYA_ACTOR_NAME", "error-end")]);
     assert_eq!(forgotten.warnings.len(), 1);
+    assert_eq!(forgotten.settings.expect("settings").config.role, Role::ErrorEnd);
 }
 
 #[test]

@@ -73,13 +73,17 @@ fn set_role(reader: &mut Reader<'_>, config: &mut Config, is_end: bool) -> bool 
             );
             return false;
         }
-        (false, Some(_)) => reader.warn(
-            &v::IS_END_ACTOR,
-            format!(
-                "{} is the name of an end actor, and this is not true: envelopes will not end here",
-                config.actor
-            ),
-        ),
+        (false, Some(role)) => {
+            // As a step it would send what it cannot handle to itself, for ever.
+            config.role = role;
+            reader.warn(
+                &v::IS_END_ACTOR,
+                format!(
+                    "{} is the name of an end actor, so it runs as one all the same",
+                    config.actor
+                ),
+            );
+        }
         (false, None) => {}
     }
     true
