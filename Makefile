@@ -11,7 +11,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # Tests of single crates. Whole-system tests and benches have targets of their own.
 CRATES := --workspace --exclude asya-tests --exclude asya-benches
 
-.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-cov lint lint-rust lint-files bench soak clean \
+.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-cov lint lint-rust lint-files bench soak soak-local clean \
 	deps-build deps-test deps-lint
 
 help: ## | Show this list
@@ -55,10 +55,13 @@ lint-rust: deps-build
 lint-files: deps-lint
 	scripts/lint-files.sh
 
-bench: deps-test ## 5 min; cold 12 min | Throughput and latency at each hop, as ratios within one run
+bench: deps-test ## 11 min; cold 25 min | Throughput, latency and memory at each hop, RabbitMQ and others; as ratios
 	cargo run --release --package asya-benches --bin bench
 
-soak: deps-test ## 10 min; cold 17 min | 100 000 envelopes through repeated kill -9: nothing lost
+soak: deps-test ## 20 min; cold 30 min | 200 000 envelopes on RabbitMQ and 220 kills of anything: nothing lost
+	cargo run --release --package asya-benches --bin soak -- rabbitmq
+
+soak-local: deps-test ## 10 min; cold 17 min | 100 000 envelopes on the embedded queue through repeated kill -9
 	cargo run --release --package asya-benches --bin soak
 
 clean: ## | Remove everything that was built, the demo's results and caches

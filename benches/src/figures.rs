@@ -227,7 +227,11 @@ impl Row {
     #[must_use]
     pub fn summary(&self) -> String {
         let cells = self.cells();
-        let cells: Vec<_> = cells.iter().map(|cell| cell.trim()).filter(|cell| !cell.is_empty()).collect();
+        let cells: Vec<_> = cells
+            .iter()
+            .map(|cell| cell.trim())
+            .filter(|cell| !cell.is_empty())
+            .collect();
         format!("{}: {}", self.section, cells.join(" | "))
     }
 

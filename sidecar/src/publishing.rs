@@ -58,7 +58,8 @@ pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a>
         // The reporter says once what is wrong; this is about each message.
         tracing::debug!(actor = %context.actor, envelope = %report.id, %error, "the final report was refused");
         return Done {
-            settlement: Settlement::Retry { after: REPORT_RETRY },
+            // Whoever does not take the report is at fault, not the message.
+            settlement: Settlement::Return { after: REPORT_RETRY },
             outcome: Outcome::Unreported,
         };
     }

@@ -90,7 +90,8 @@ impl Tuner {
     }
 
     fn enough(&self, call: Duration) -> usize {
-        let ahead = AHEAD.max(self.around.value() * ROUND_TRIPS);
+        // Bounded: a publish that waits for a queue or for a broker under alarm says nothing about round trips.
+        let ahead = AHEAD.max((self.around.value() * ROUND_TRIPS).min(SLOW));
         let nanos = call.as_nanos().max(1);
         // Bounded before it is multiplied: a call may take no time at all.
         let each = usize::try_from(ahead.as_nanos() / nanos).unwrap_or(usize::MAX);
@@ -169,10 +170,18 @@ mod tests {
     fn a_distant_broker_gets_more() {
         let mut tuner = Tuner::new(1, 1024);
         for _ in 0..100 {
-            tuner.settled(Duration::from_millis(400));
-            tuner.called(Duration::from_millis(200));
+            tuner.settled(Duration::from_millis(100));
+            tuner.called(Duration::from_millis(50));
         }
-        assert_eq!(tuner.credit(), 9, "four round trips of 400 ms");
+        assert_eq!(tuner.credit(), 9, "four round trips of 100 ms");
+    }
+
+    #[test]
+    fn a_publish_that_takes_for_ever_makes_nobody_hoard() {
+        let mut tuner = after(10, Duration::from_secs(1));
+        tuner.settled(Duration::from_mins(10));
+        tuner.called(Duration::from_secs(1));
+        assert_eq!(tuner.credit(), 1);
     }
 
     #[test]

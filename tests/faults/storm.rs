@@ -10,7 +10,7 @@ use crate::setup::{PREFETCH, node};
 fn a_storm_loses_nothing_and_condemns_nothing() {
     let options = Options {
         envelopes: 5_000,
-        kills: 20,
+        kills: 16,
         broker_kills: 1,
         prefetch: PREFETCH,
         retries: true,

@@ -64,7 +64,7 @@ macro_rules! conformance_tests {
                 publishing_to_a_missing_queue_is_unroutable, a_delayed_message_is_not_early,
                 a_dropped_publish_future_still_publishes;
             settling: ack_removes_the_message, retry_comes_back_after_its_delay_and_not_earlier,
-                retry_without_delay_comes_back_at_once, deliveries_are_counted,
+                retry_without_delay_comes_back_at_once, deliveries_are_counted, a_return_is_not_counted,
                 a_dropped_receipt_gives_the_message_back, a_kept_clone_of_a_receipt_keeps_the_message,
                 settling_twice_is_once, a_dropped_settle_future_may_be_repeated,
                 receipts_outlive_their_consumer;

@@ -18,7 +18,8 @@
 //! | [`Outgoing::message_id`] | kept beside the body | property `message_id` | attribute, deduplication id on FIFO | `Nats-Msg-Id` |
 //! | [`PublishError::Unroutable`] | queue not declared | `basic.return` | `QueueDoesNotExist` | no stream |
 //! | [`Settlement::Ack`] | row deleted | `basic.ack`, coalesced by `multiple` | `DeleteMessageBatch` entry | double ack |
-//! | [`Settlement::Retry`] | lease ended, `visible_at` moved | held, then `basic.nack` with requeue | `ChangeMessageVisibility` | nak with delay |
+//! | [`Settlement::Retry`] | lease ended, `visible_at` moved | put into a delay queue, then acknowledged; `basic.nack` with requeue when at once | `ChangeMessageVisibility` | nak with delay |
+//! | [`Settlement::Return`] | the same, the count taken back | the same, the count of the delay queue's header not raised | the same: SQS counts by itself | the same: the server counts by itself |
 //! | [`Delivery::deliveries`] | counted at each claim | `x-delivery-count` + 1, or 2 when only `redelivered` is set | `ApproximateReceiveCount` | delivery metadata |
 //! | a receipt dropped unsettled | lease ended at once | `basic.nack` with requeue | visibility 0 | nak |
 //! | keeping a long delivery alive | lease of the living process | nothing to do (connection heartbeat) | visibility heartbeat inside the transport | in-progress ack |
@@ -108,6 +109,12 @@ pub enum Settlement {
     Ack,
     /// The message comes back to the same queue, not before `after` has passed.
     Retry {
+        /// Shortest time until it is delivered again; zero means at once.
+        after: Duration,
+    },
+    /// As [`Retry`](Self::Retry), but the message is not to blame: this delivery is not counted, as far as the broker
+    /// leaves the counting to us.
+    Return {
         /// Shortest time until it is delivered again; zero means at once.
         after: Duration,
     },

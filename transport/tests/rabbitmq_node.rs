@@ -353,3 +353,46 @@ async fn tls_with_a_private_authority_and_a_client_certificate() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_transport_rests() {
+    const WATCHED: Duration = Duration::from_secs(3);
+    let _turn = alone().await;
+    let transport = RabbitMqTransport::connect(shared().await.options())
+        .await
+        .unwrap();
+    let queue = QueueName::for_actor("idle");
+    transport.declare(&queue).await.unwrap();
+    let mut consumer = transport.consume(&queue).await.unwrap();
+    // Not fresh: it has worked, with more credit than it waits with now.
+    for credit in [1, 100] {
+        transport.publish(message(&queue, "work")).await.unwrap();
+        acknowledge(&receive(&mut *consumer, credit).await).await;
+    }
+    let waiting = tokio::spawn(async move { consumer.receive(1).await.map(|deliveries| deliveries.len()) });
+    let mut before = wakes();
+    let rested = async {
+        loop {
+            tokio::time::sleep(WATCHED).await;
+            let now = wakes();
+            if now - before < 150 {
+                return;
+            }
+            before = now;
+        }
+    };
+    timeout(PATIENCE, rested).await.unwrap();
+    transport.publish(message(&queue, "more")).await.unwrap();
+    assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap(), 1);
+}
+
+/// How often threads of this process have waited for something.
+fn wakes() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let texts = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let count = |text: String| {
+        let (_, rest) = text.split_once("\nvoluntary_ctxt_switches:")?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    texts.filter_map(count).sum()
+}

@@ -100,7 +100,11 @@ async fn main() -> Result<()> {
                 serde_json::to_writer_pretty(file, &report)?;
             }
             report.print(&mut stdout().lock())?;
-            ensure!(report.failed.is_empty(), "{} sections failed, see above", report.failed.len());
+            ensure!(
+                report.failed.is_empty(),
+                "{} sections failed, see above",
+                report.failed.len()
+            );
             Ok(())
         }
     }

@@ -64,6 +64,27 @@ pub async fn deliveries_are_counted(harness: &dyn Harness) {
     bench.done().await;
 }
 
+/// A message that is given back for no fault of its own is as good as new.
+pub async fn a_return_is_not_counted(harness: &dyn Harness) {
+    let bench = Bench::new(harness).await;
+    bench.publish("blameless").await;
+    let mut consumer = bench.consumer().await;
+    for _ in 0..3 {
+        let delivery = receive_one(&mut *consumer).await;
+        assert_eq!(delivery.deliveries, 1);
+        let after = Duration::from_millis(100);
+        let returned = delivery.receipt.settle(Settlement::Return { after }).await;
+        assert!(returned.is_ok(), "{returned:?}");
+    }
+    let last = receive_one(&mut *consumer).await;
+    retry(&last, Duration::from_millis(100)).await;
+    let last = receive_one(&mut *consumer).await;
+    assert_eq!(last.deliveries, 2, "a retry is counted");
+    ack(&last).await;
+    bench.is_empty(harness).await;
+    bench.done().await;
+}
+
 /// Forgetting a delivery is no loss: it comes back.
 pub async fn a_dropped_receipt_gives_the_message_back(harness: &dyn Harness) {
     let bench = Bench::new(harness).await;

@@ -123,7 +123,7 @@ impl Change {
             Self::Publish { message, .. } => Some(&message.queue),
             Self::Settle {
                 ticket,
-                settlement: Settlement::Retry { .. },
+                settlement: Settlement::Retry { .. } | Settlement::Return { .. },
                 ..
             } => Some(&ticket.lease.queue),
             Self::Settle {
@@ -153,6 +153,9 @@ impl Change {
                 *held = match *settlement {
                     Settlement::Ack => store::ack(connection, owner, &ticket.lease)?,
                     Settlement::Retry { after } => store::give_back(connection, owner, &ticket.lease, after)?,
+                    Settlement::Return { after } => {
+                        store::give_back_uncounted(connection, owner, &ticket.lease, after)?
+                    }
                 };
             }
             Self::GiveBack(lease) => {

@@ -26,6 +26,8 @@ const ACK: &str = "DELETE FROM messages WHERE id = ?1 AND lease_owner = ?2 AND l
 const DROP_BODY: &str = "DELETE FROM bodies WHERE id = ?1";
 const GIVE_BACK: &str = "UPDATE messages SET lease_owner = NULL, lease = NULL, visible_at = ?4 \
      WHERE id = ?1 AND lease_owner = ?2 AND lease = ?3";
+const GIVE_BACK_UNCOUNTED: &str = "UPDATE messages SET lease_owner = NULL, lease = NULL, visible_at = ?4, deliveries = deliveries - 1 \
+     WHERE id = ?1 AND lease_owner = ?2 AND lease = ?3";
 const GIVE_ALL_BACK: &str = "UPDATE messages INDEXED BY messages_leased \
      SET lease_owner = NULL, lease = NULL WHERE lease_owner = ?1";
 const OWNERS: &str =
@@ -237,6 +239,20 @@ pub(super) fn give_back(
 ) -> rusqlite::Result<bool> {
     let parameters = params![lease.row, owner, lease.number, visible_at(delay)];
     Ok(connection.prepare_cached(GIVE_BACK)?.execute(parameters)? == 1)
+}
+
+/// As [`give_back`], and takes back that the message was delivered.
+pub(super) fn give_back_uncounted(
+    connection: &Connection,
+    owner: &str,
+    lease: &Lease,
+    delay: Duration,
+) -> rusqlite::Result<bool> {
+    let parameters = params![lease.row, owner, lease.number, visible_at(delay)];
+    Ok(connection
+        .prepare_cached(GIVE_BACK_UNCOUNTED)?
+        .execute(parameters)?
+        == 1)
 }
 
 /// Ends all leases of `owner`; how many there were.

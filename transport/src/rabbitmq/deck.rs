@@ -59,6 +59,10 @@ impl Order {
 
     /// Orders that agree in all of this are the same message on the same way, so either may stand for the other.
     fn is_owner_of(&self, returned: &BasicReturnMessage, settings: &Settings) -> bool {
+        // First what tells most of them apart: all that are aloft are looked at.
+        if returned.properties.message_id() != self.message.properties.message_id() {
+            return false;
+        }
         let (exchange, key) = match self.route {
             Route::Exchange => (settings.exchange.as_str(), self.message.queue.actor().to_owned()),
             Route::Queue => ("", self.message.queue.to_string()),
@@ -66,7 +70,6 @@ impl Order {
         };
         returned.exchange.as_str() == exchange
             && returned.routing_key.as_str() == key
-            && returned.properties.message_id() == self.message.properties.message_id()
             && returned.data == self.message.body
     }
 }

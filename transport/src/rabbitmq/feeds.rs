@@ -91,7 +91,7 @@ impl Feeds {
         self.cancelled = ledger.open_by(|feed| !self.is_active(feed)) > 0;
     }
 
-    /// Lets the broker send `more` than before.
+    /// Lets the broker send `more` than before. Returns once everything it has at hand for that has arrived.
     pub(super) async fn add(&mut self, more: usize) -> lapin::Result<()> {
         let prefetch = more.min(MOST);
         let limit = u16::try_from(prefetch).unwrap_or(u16::MAX);
@@ -110,7 +110,9 @@ impl Feeds {
             cancelled: false,
             consumer,
         });
-        Ok(())
+        // Deliveries come before the answer to what is asked after them. So the caller gets what is there at once, and
+        // no message waits here while somebody else could have it.
+        self.channel.basic_qos(limit, BasicQosOptions::default()).await
     }
 
     /// Lets the broker send nothing more.

@@ -325,18 +325,11 @@ mod tests {
         for _ in 0..500 {
             let count = 1 + random(40);
             let ledger = ledger(count);
-            let mut verdicts: Vec<(u64, Verdict)> = (1..=count)
-                .map(|tag| {
-                    (
-                        tag,
-                        if random(5) == 0 {
-                            Verdict::Requeue
-                        } else {
-                            Verdict::Ack
-                        },
-                    )
-                })
-                .collect();
+            let mut any = |tag| match random(5) {
+                0 => (tag, Verdict::Requeue),
+                _ => (tag, Verdict::Ack),
+            };
+            let mut verdicts: Vec<_> = (1..=count).map(&mut any).collect();
             let expected: BTreeMap<_, _> = verdicts.iter().copied().collect();
             let mut at_broker: BTreeMap<u64, Option<Verdict>> = (1..=count).map(|tag| (tag, None)).collect();
             while !verdicts.is_empty() {

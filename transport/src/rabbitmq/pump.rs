@@ -18,6 +18,9 @@ use super::settings::{Settings, queue_name};
 use super::topology;
 use crate::{ConsumeError, QueueName};
 
+/// What AMQP calls a close for no error.
+const REPLY_SUCCESS: u16 = 200;
+
 pub(super) struct Pump {
     pub(super) queue: QueueName,
     pub(super) settings: Arc<Settings>,
@@ -140,7 +143,7 @@ impl Pump {
         let clerk = Arc::new(Clerk::new(channel.clone(), Arc::clone(&self.counting)));
         self.registry.add(&self.queue, &clerk);
         self.mailbox.begin(&clerk);
-        let mut session = Session::new(self, Feeds::new(channel, name), Arc::clone(&clerk));
+        let mut session = Session::new(self, Feeds::new(channel.clone(), name), Arc::clone(&clerk));
         let end = match line.attempt(session.run()).await {
             Ok(end) => end,
             Err(error) if is(&error, Refusal::NotFound) => End::Cancelled,
@@ -148,6 +151,14 @@ impl Pump {
         };
         clerk.end();
         self.mailbox.end();
+        // While the consumers are still there: dropped on an open channel, each sends a cancel of its own. If the answer
+        // crosses the end of the channel, the client library takes it for a violation and ends the connection.
+        if channel.status().connected()
+            && let Err(error) = line.attempt(channel.close(REPLY_SUCCESS, "done".into())).await
+        {
+            tracing::debug!(queue = %self.queue, %error, "the channel was not closed in order");
+        }
+        drop(session);
         end
     }
 }

@@ -66,8 +66,12 @@ impl RabbitReceipt {
             Settlement::Ack => tell(&self.clerk, self.tag, Verdict::Ack),
             Settlement::Retry {
                 after: Duration::ZERO,
+            }
+            | Settlement::Return {
+                after: Duration::ZERO,
             } => self.give_back(),
-            Settlement::Retry { after } => self.delay(after),
+            Settlement::Retry { after } => self.delay(after, self.kept.deliveries),
+            Settlement::Return { after } => self.delay(after, self.kept.deliveries.saturating_sub(1)),
         }
     }
 
@@ -78,12 +82,12 @@ impl RabbitReceipt {
 
     /// Puts the message into a delay queue and acknowledges it once it is there. While that cannot be done, the
     /// delivery is held here for as long and then given back.
-    fn delay(&self, after: Duration) -> Settling {
+    fn delay(&self, after: Duration, deliveries: u32) -> Settling {
         let kept = Arc::clone(&self.kept);
         let message = Message {
             queue: kept.queue.clone(),
             body: kept.body.clone(),
-            properties: counted(kept.properties.clone(), kept.deliveries),
+            properties: counted(kept.properties.clone(), deliveries),
         };
         let publishing = self.office.publisher.publish(message, after);
         let (clerk, tag, memory) = (Arc::clone(&self.clerk), self.tag, Arc::clone(&self.office.memory));

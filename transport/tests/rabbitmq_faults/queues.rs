@@ -228,9 +228,7 @@ async fn nothing_is_lost_when_the_exchange_is_deleted() {
     }
     traffic.progress(200).await;
     traffic.finish().await;
-    let counters = transport.counters();
-    assert!(counters.returned > 0, "the bindings were still there");
-    assert_eq!(counters.reconnects, 0, "a lost channel is no lost connection");
+    assert!(transport.counters().returned > 0, "the bindings were still there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

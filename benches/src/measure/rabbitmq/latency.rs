@@ -184,20 +184,27 @@ async fn send_and_wait(node: &Node, case: &Case, count: u64, times: &mut Times) 
 }
 
 async fn send(node: &Node, case: &Case, total: u64, sent: &Mutex<Vec<Instant>>, came: &Notify) -> Result<()> {
-    let mut ticks = interval(match case.pace {
-        Pace::Steady(rate) => Duration::from_secs(1) / rate,
-        Pace::OneByOne => Duration::from_nanos(1),
-    });
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = match case.pace {
+        Pace::Steady(rate) => {
+            let mut ticks = interval(Duration::from_secs(1) / rate);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            Some(ticks)
+        }
+        Pace::OneByOne => None,
+    };
     let mut sending = FuturesUnordered::new();
     for number in 0..total {
-        if case.pace == Pace::OneByOne && number > 0 {
-            came.notified().await;
-        }
+        let mut turn = std::pin::pin!(async {
+            match &mut ticks {
+                Some(ticks) => drop(ticks.tick().await),
+                None if number > 0 => came.notified().await,
+                None => {}
+            }
+        });
+        // Publishes go on meanwhile.
         loop {
             tokio::select! {
-                _ = ticks.tick() => break,
-                // Publishes go on meanwhile.
+                () = &mut turn => break,
                 Some(confirmed) = sending.next() => confirmed?,
             }
         }

@@ -51,7 +51,11 @@ async fn compare(field: &Field<'_>, kind: Kind, credit: Option<u16>) -> Result<V
     let calls = kind == Kind::Classic && prefetch >= CALLED;
     let (mut ours, mut bare, mut called) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..field.rounds() {
-        field.say(&format!("rabbitmq: {name}, round {} of {}", round + 1, field.rounds()));
+        field.say(&format!(
+            "rabbitmq: {name}, round {} of {}",
+            round + 1,
+            field.rounds()
+        ));
         let mut ways = [Way::Bare, Way::Called, Way::Sidecar];
         if round % 2 == 1 {
             ways.reverse();

@@ -15,6 +15,8 @@ pub const SECTION: &str = "resources";
 const MIB: usize = 1024 * 1024;
 /// Messages of 1 MiB that a full sidecar holds, as a setting.
 const HELD: (u64, &str) = (100, "100");
+/// Milliseconds of processor time in a second that count as none: half a percent of one core.
+const IDLE: f64 = 5.0;
 /// How long an idle process is watched.
 const WATCHED: Duration = Duration::from_secs(4);
 /// Time until everything that a start brings with it is over.
@@ -58,7 +60,7 @@ async fn idle(field: &Field<'_>) -> Result<Vec<Row>> {
             time.as_secs_f64() * 1e3 / watched,
             "ms",
         )
-        .limit(1.0),
+        .limit(IDLE),
         Row::alone(
             SECTION,
             "  wake-ups of its threads",

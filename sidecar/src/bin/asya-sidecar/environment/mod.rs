@@ -177,6 +177,8 @@ impl<'a> Reader<'a> {
 /// The value as it may stand in logs.
 fn shown(variable: &Variable, value: &str) -> String {
     match variable.shown {
+        // USER:PASSWORD@HOST, put into a variable that is not meant for it.
+        Shown::Plain if value.contains('@') && value.contains(':') => "***".into(),
         Shown::Plain => value.to_owned(),
         Shown::Never => "***".into(),
         Shown::Url => values::without_secrets(value),

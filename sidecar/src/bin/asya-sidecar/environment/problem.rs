@@ -33,8 +33,9 @@ impl Problem {
 
     pub(super) fn bad_value(variable: &Variable, name: &str, value: &str, expected: Expected) -> Self {
         let value = match variable.shown {
-            Shown::Plain => shortened(value),
-            Shown::Never | Shown::Url => "its value (not shown)".into(),
+            // With an @ it may be an address with a password, put into the wrong variable.
+            Shown::Plain if !value.contains('@') => shortened(value),
+            Shown::Plain | Shown::Never | Shown::Url => "its value (not shown)".into(),
         };
         let Expected { what, problem } = expected;
         let problem = problem.unwrap_or_else(|| "cannot be used".into());
@@ -42,8 +43,12 @@ impl Problem {
     }
 
     pub(super) fn falling_back(mut self, variable: &Variable) -> Self {
-        self.text += "; using the default, ";
-        self.text += variable.default_in_words();
+        self.text += "; using the default";
+        let default = variable.default_in_words();
+        if !default.is_empty() {
+            self.text += ", ";
+            self.text += default;
+        }
         self
     }
 }

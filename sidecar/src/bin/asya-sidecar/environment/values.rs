@@ -45,7 +45,16 @@ pub(crate) fn boolean(value: &str) -> Parsed<bool> {
 
 /// A duration as Go writes it, or a number of seconds.
 pub(crate) fn duration(value: &str) -> Parsed<Duration> {
+    /// Beyond it a point in time may not exist. Nobody means a century.
+    const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
     let expected = || Expected::new("a duration such as 90s, 5m or 1h30m, or a number of seconds");
+    match any_duration(value, &expected) {
+        Ok(duration) if duration > LONGEST => Err(expected().because("is longer than a century")),
+        other => other,
+    }
+}
+
+fn any_duration(value: &str, expected: &impl Fn() -> Expected) -> Parsed<Duration> {
     if value.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && let Ok(seconds) = value.parse::<f64>()
     {
@@ -127,6 +136,9 @@ pub(crate) fn actor_name(value: &str) -> Parsed<String> {
     if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(expected().because("holds white space"));
     }
+    if value.split('.').any(|word| word == "*" || word == "#") {
+        return Err(expected().because("would stand for other names in the exchange's bindings"));
+    }
     if value.len() > LONGEST {
         return Err(Expected::new("at most 200 bytes").because("is too long for the name of a queue"));
     }
@@ -203,7 +215,20 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "abc", "5", "-5s", "5 m", "1h30", "s", "inf", "1e400", "5x"] {
+        for text in [
+            "",
+            "abc",
+            "5",
+            "-5s",
+            "5 m",
+            "1h30",
+            "s",
+            "inf",
+            "1e400",
+            "5x",
+            "1e19",
+            "99999999h",
+        ] {
             assert_eq!(duration(text).is_ok(), text == "5", "{text}");
         }
         assert!(positive_duration("0").is_err());

@@ -76,7 +76,8 @@ fn host(value: &str) -> Result<String, Expected> {
     // An IPv6 address may stand in brackets, as in a URL.
     let bare = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let bare = bare.unwrap_or(value);
-    if bare.contains(|c: char| c.is_whitespace() || c == '/' || c == '@') {
+    let has_port = bare.contains(':') && bare.parse::<std::net::Ipv6Addr>().is_err();
+    if has_port || bare.contains(|c: char| c.is_whitespace() || c == '/' || c == '@') {
         return Err(Expected::new("the name or the address of a host, without port"));
     }
     text(bare)

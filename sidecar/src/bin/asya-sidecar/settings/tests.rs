@@ -197,6 +197,29 @@ fn a_url_wins_over_the_parts_and_a_password_file_over_none() {
 }
 
 #[test]
+fn an_address_in_the_wrong_variable_is_refused_without_showing_its_password() {
+    for host in ["user:hush@broker", "broker:5672", "amqp://user:hush@broker/"] {
+        let reading = reading(&[("ASYA_RABBITMQ_HOST", host)]);
+        assert_eq!(reading.warnings.len(), 1, "{host}");
+        let said = format!("{} {:?}", reading.warnings[0], reading.set);
+        assert!(!said.contains("hush"), "{said}");
+    }
+    for host in ["::1", "[::1]", "broker.example.org"] {
+        assert!(
+            reading(&[("ASYA_RABBITMQ_HOST", host)]).warnings.is_empty(),
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn names_that_stand_for_others_are_refused() {
+    for name in ["#", "*", "a.#", "*.b"] {
+        assert_eq!(problems(&[("ASYA_ACTOR_NAME", name)]).len(), 1, "{name}");
+    }
+}
+
+#[test]
 fn tls_files_are_for_tls() {
     let files = [
         ("ASYA_RABBITMQ_CA_FILE", "/pem"),
