@@ -24,6 +24,13 @@ pub struct RuntimeClient {
     max_frame: usize,
 }
 
+/// A connection to a runtime on which nothing was sent yet. Dropping it is the look of a readiness check, which every
+/// runtime puts up with (contract §6.1).
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+}
+
 /// Why a call gave no answer. `Display` is the text of `payload.error` (contract §7.2).
 #[derive(Debug, Error)]
 pub enum CallError {
@@ -84,19 +91,46 @@ impl RuntimeClient {
     /// Dropping the future closes the connection; the handler is not told.
     pub async fn call(&self, request: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let end = after(limit);
-        let mut stream = self.connect(end).await?;
-        match timeout_at(end, self.exchange(&mut stream, &request)).await {
+        let connection = self.connect_until(end).await?;
+        self.exchange_until(end, connection, &request, limit).await
+    }
+
+    /// Connects ahead of a call, so that the call need not. A runtime of protocol v1 serves one connection at a time
+    /// and in order, so call over it soon: whoever connects later waits behind it.
+    pub async fn connect(&self, limit: Duration) -> Result<Connection, CallError> {
+        self.connect_until(after(limit)).await
+    }
+
+    /// As [`call`](Self::call), over a connection that is there already.
+    pub async fn call_over(
+        &self,
+        connection: Connection,
+        request: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        self.exchange_until(after(limit), connection, &request, limit)
+            .await
+    }
+
+    async fn exchange_until(
+        &self,
+        end: Instant,
+        mut connection: Connection,
+        request: &Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        match timeout_at(end, self.exchange(&mut connection.stream, request)).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout { after: limit }),
         }
     }
 
     /// Connects; a runtime whose queue of connections is full is busy, not gone.
-    async fn connect(&self, end: Instant) -> Result<UnixStream, CallError> {
+    async fn connect_until(&self, end: Instant) -> Result<Connection, CallError> {
         let (mut pause, longest) = BUSY_PAUSE;
         loop {
             match UnixStream::connect(&self.socket).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => return Ok(Connection { stream }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if Instant::now() + pause >= end {
                         let busy = "its queue of connections stayed full";

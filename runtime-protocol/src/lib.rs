@@ -23,7 +23,7 @@ mod reply;
 mod route;
 mod server;
 
-pub use client::{CallError, RuntimeClient};
+pub use client::{CallError, Connection, RuntimeClient};
 pub use envelope::{Envelope, JsonProblem, ParseError, Parsed};
 pub use error_envelope::ErrorEnvelope;
 pub use frame::{DEFAULT_MAX_FRAME, FrameError, read_frame, write_frame};

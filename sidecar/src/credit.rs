@@ -14,6 +14,9 @@ use tokio::sync::{Notify, watch};
 use crate::config::Credit;
 use crate::tuning::Tuner;
 
+/// Messages that may wait for a missing queue beside a fixed credit.
+const MOST_STALLED: usize = 1024;
+
 /// Shared by the consumer (takes) and the ledger (gives back by dropping permits).
 #[derive(Debug)]
 pub(crate) struct Credits {
@@ -21,6 +24,8 @@ pub(crate) struct Credits {
     /// Messages that may be held; changes when a tuner says so.
     limit: watch::Sender<usize>,
     tuner: Option<Mutex<Tuner>>,
+    /// The limit where there is no tuner.
+    fixed: usize,
     max_bytes: usize,
     bytes: AtomicUsize,
     largest: AtomicUsize,
@@ -47,6 +52,7 @@ impl Credits {
             taken: AtomicUsize::new(0),
             limit: watch::Sender::new(limit),
             tuner,
+            fixed: limit,
             max_bytes,
             bytes: AtomicUsize::new(0),
             largest: AtomicUsize::new(0),
@@ -129,8 +135,23 @@ impl Credits {
     }
 
     /// So many messages have waited for long to be published.
+    ///
+    /// A fixed credit grows by them too: it is meant for what waits to be run, and one message to a missing queue must
+    /// not stop an actor with a prefetch of 1 (rulings 13).
     pub(crate) fn stalled(&self, messages: usize) {
-        self.tune(|tuner| tuner.stalled(messages));
+        if self.tune(|tuner| tuner.stalled(messages)).is_none() {
+            self.set_limit(self.fixed.saturating_add(messages.min(MOST_STALLED)));
+        }
+    }
+
+    fn set_limit(&self, limit: usize) {
+        let before = self.limit();
+        if limit != before {
+            self.limit.send_replace(limit);
+            if limit > before {
+                self.released.notify_one();
+            }
+        }
     }
 
     fn tune<T>(&self, change: impl FnOnce(&mut Tuner) -> T) -> Option<T> {
@@ -142,13 +163,7 @@ impl Credits {
         let result = change(&mut tuner);
         let credit = tuner.credit();
         drop(tuner);
-        let before = self.limit();
-        if credit != before {
-            self.limit.send_replace(credit);
-            if credit > before {
-                self.released.notify_one();
-            }
-        }
+        self.set_limit(credit);
         Some(result)
     }
 

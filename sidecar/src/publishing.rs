@@ -159,12 +159,14 @@ async fn publish(
     patience: &Patience,
 ) -> Result<(), Refused> {
     let body = message.content.to_bytes();
+    let started = Instant::now();
     for tries in 0.. {
         let outgoing = Outgoing {
             queue: message.queue.clone(),
             message_id: message.message_id.clone(),
             body: body.clone(),
-            delay: message.delay,
+            // What the tries take counts: where no delay can be had, it is waited here and the message sent then.
+            delay: message.delay.saturating_sub(started.elapsed()),
         };
         let mut wait = backoff(RETRY.0, RETRY.1, tries);
         let sending = Instant::now();

@@ -29,6 +29,9 @@ pub(crate) struct Tuner {
     most: usize,
     credit: usize,
     call: Average,
+    /// The last call that took longer than [`AHEAD`], forgotten slowly: where some calls are slow, others would be kept
+    /// waiting behind the next of them.
+    slow: Duration,
     around: Average,
     /// Calls since the credit changed.
     calls: usize,
@@ -44,6 +47,7 @@ impl Tuner {
             most: most.max(slots),
             credit: slots,
             call: Average::default(),
+            slow: Duration::ZERO,
             around: Average::default(),
             calls: 0,
             stalled: 0,
@@ -64,8 +68,13 @@ impl Tuner {
     /// A call has ended after `took`.
     pub(crate) fn called(&mut self, took: Duration) {
         self.call.add(took);
+        self.slow = if took > AHEAD {
+            took.max(self.slow)
+        } else {
+            self.slow * 15 / 16
+        };
         self.calls = self.calls.saturating_add(1);
-        let enough = self.enough(self.call.value());
+        let enough = self.enough(self.usual());
         if enough > self.credit && self.calls >= self.credit {
             self.set(enough.min(self.credit.saturating_mul(GROWTH)));
         } else if enough == self.slots || enough < self.credit / 2 {
@@ -82,11 +91,21 @@ impl Tuner {
     /// The longest of the calls under way has taken `elapsed` so far. True when messages that wait behind it should
     /// go to somebody else.
     pub(crate) fn running(&mut self, elapsed: Duration) -> bool {
-        if elapsed < SLOW || elapsed <= self.call.value() {
+        if elapsed < SLOW || elapsed <= self.usual() {
             return false;
         }
         self.set(self.enough(elapsed).min(self.credit));
         true
+    }
+
+    /// How long a call is to be expected to take.
+    fn usual(&self) -> Duration {
+        let slow = if self.slow > AHEAD {
+            self.slow
+        } else {
+            Duration::ZERO
+        };
+        self.call.value().max(slow)
     }
 
     fn enough(&self, call: Duration) -> usize {
@@ -205,6 +224,18 @@ mod tests {
             tuner.called(Duration::from_micros(50));
         }
         assert_eq!(tuner.credit(), 1024);
+    }
+
+    #[test]
+    fn where_every_25th_call_is_slow_nothing_waits_behind_it() {
+        let mut tuner = Tuner::new(1, 1024);
+        for _ in 0..20 {
+            tuner.called(Duration::from_millis(800));
+            for _ in 0..24 {
+                tuner.called(Duration::from_micros(50));
+                assert_eq!(tuner.credit(), 1);
+            }
+        }
     }
 
     #[test]

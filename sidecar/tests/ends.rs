@@ -1,7 +1,5 @@
 //! What must not repeat itself: an end actor whose report is refused, and a large fan-out to a missing queue.
 
-#![expect(clippy::expect_used, reason = "a test fails where it stands")]
-
 mod common;
 
 use std::sync::Arc;

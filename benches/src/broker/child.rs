@@ -21,7 +21,7 @@ const LINES: usize = 8;
 #[derive(Debug)]
 pub struct Child {
     name: &'static str,
-    child: tokio::process::Child,
+    process: tokio::process::Child,
     output: PathBuf,
 }
 
@@ -30,19 +30,23 @@ impl Child {
     pub fn start(name: &'static str, command: &mut Command, directory: &Path) -> Result<Self> {
         let output = directory.join(format!("{name}.log"));
         let log = File::create(&output)?;
-        let child = command
+        let process = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, child, output })
+        Ok(Self {
+            name,
+            process,
+            output,
+        })
     }
 
     /// Its process id.
     pub fn id(&self) -> Result<u32> {
-        self.child
+        self.process
             .id()
             .with_context(|| format!("{} has ended", self.name))
     }
@@ -61,7 +65,7 @@ impl Child {
     pub async fn during<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             result = work => result.with_context(|| self.last_words()),
-            ended = self.child.wait() => bail!("{} ended early with {}: {}", self.name, ended?, self.last_words()),
+            ended = self.process.wait() => bail!("{} ended early with {}: {}", self.name, ended?, self.last_words()),
         }
     }
 
@@ -79,20 +83,8 @@ impl Child {
         Ok(())
     }
 
-    /// Waits until it ends by itself, with success, and returns what it has said.
-    pub async fn finish(mut self, limit: Duration) -> Result<String> {
-        let status = self.wait(limit).await?;
-        ensure!(
-            status.success(),
-            "{} ended with {status}: {}",
-            self.name,
-            self.last_words()
-        );
-        Ok(std::fs::read_to_string(&self.output)?)
-    }
-
     async fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
-        let ended = timeout(limit, self.child.wait()).await;
+        let ended = timeout(limit, self.process.wait()).await;
         let status = ended.with_context(|| format!("{} does not end: {}", self.name, self.last_words()))?;
         Ok(status?)
     }

@@ -230,7 +230,7 @@ mod tests {
             id: "x".into(),
             body: Bytes::copy_from_slice(name.as_bytes()),
             worth,
-            until: Instant::now() + Duration::from_secs(60),
+            until: Instant::now() + Duration::from_mins(1),
         }
     }
 

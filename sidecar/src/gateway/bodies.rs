@@ -164,8 +164,8 @@ fn encode(body: &impl Serialize) -> Bytes {
 mod tests {
     use super::*;
 
-    fn text(body: Bytes) -> String {
-        String::from_utf8(body.to_vec()).unwrap()
+    fn text(body: impl AsRef<[u8]>) -> String {
+        String::from_utf8(body.as_ref().to_vec()).unwrap()
     }
 
     fn raw(text: &'static str) -> RawJson {

@@ -214,7 +214,7 @@ mod tests {
             meaning(internal, b""),
             Answer::Unclear("500 Internal Server Error".into())
         );
-        let Answer::Unclear(text) = meaning(internal, &[b'\xff'; 100_000]) else {
+        let Answer::Unclear(text) = meaning(internal, &vec![b'\xff'; 100_000]) else {
             panic!("another meaning")
         };
         assert!(text.chars().count() < 300, "{text}");

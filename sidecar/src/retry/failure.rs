@@ -28,6 +28,8 @@ pub(crate) struct RunFailure {
     pub(crate) exceptions: Vec<String>,
     /// One line for people.
     pub(crate) message: String,
+    /// Whether the runtime itself said so, and so has outlived the message.
+    pub(crate) is_reported: bool,
 }
 
 impl RunFailure {
@@ -38,6 +40,7 @@ impl RunFailure {
             code: code.to_owned(),
             exceptions: details.map(ErrorDetails::exceptions).unwrap_or_default(),
             message: first_line(&message),
+            is_reported: true,
         }
     }
 
@@ -54,6 +57,7 @@ impl RunFailure {
             code: code.to_owned(),
             exceptions: Vec::new(),
             message: first_line(message),
+            is_reported: false,
         }
     }
 

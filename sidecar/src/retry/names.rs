@@ -60,6 +60,7 @@ mod tests {
             code: code.into(),
             exceptions: exceptions.iter().map(|&name| name.into()).collect(),
             message: String::new(),
+            is_reported: false,
         }
     }
 

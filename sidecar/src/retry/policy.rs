@@ -145,7 +145,7 @@ pub(crate) enum Why {
     NeverOn,
     /// `on` does not name it.
     NotOn,
-    /// The message was a suspect, which has one run (rulings 1).
+    /// The message was a suspect, and the runtime did not live to tell how it ended (rulings 1).
     Suspect,
     /// All runs were used.
     MaxAttempts,
@@ -216,7 +216,7 @@ impl RetryPolicy {
             Some(Why::NotOn)
         } else if run.attempt >= self.max_attempts.get() {
             Some(Why::MaxAttempts)
-        } else if run.suspect {
+        } else if run.suspect && !failure.is_reported {
             Some(Why::Suspect)
         } else {
             None

@@ -249,7 +249,7 @@ fn rules_see_the_bases_of_the_exception_and_the_type_alone_of_an_older_runtime()
 }
 
 #[test]
-fn a_suspect_that_fails_goes_to_error_end() {
+fn a_suspect_that_kills_its_runtime_goes_to_error_end_and_one_that_only_fails_is_retried() {
     let config = config(3);
     let often = DeliveryFacts {
         deliveries: config.max_deliveries + 1,
@@ -257,6 +257,9 @@ fn a_suspect_that_fails_goes_to_error_end() {
     };
     let work = admitted(&config, &input(), &often);
     let plan = route(&config, &work, &reply(FAILED), &often, TIME);
+    assert_eq!(kind(&plan), Kind::Retry, "the runtime has outlived it");
+    let died = CallOutcome::Broken("failed to read response from runtime: end".into());
+    let plan = route(&config, &work, &died, &often, TIME);
     assert_eq!(kind(&plan), Kind::ErrorEnd);
     assert!(
         text(&plan).contains(r#""attempts":1,"#) && text(&plan).contains(r#""gave_up":"suspect""#),

@@ -1,6 +1,11 @@
 //! What the sidecar tests share: a real embedded queue, a real socket with a handler behind it, and a way to wait for
 //! conditions.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unused_async,
+    reason = "each test file uses a part of this"
+)]
 #![expect(clippy::expect_used, reason = "a test fails where it stands")]
 
 use std::path::Path;

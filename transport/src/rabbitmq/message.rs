@@ -98,6 +98,10 @@ pub(super) fn counted(mut properties: BasicProperties, deliveries: u32) -> Basic
     if let Some(headers) = properties.headers() {
         let mut headers: std::collections::BTreeMap<_, _> = headers.inner().clone();
         headers.remove(DELIVERY_COUNT);
+        // The broker would send copies again.
+        for copies in ["CC", "BCC"] {
+            headers.remove(copies);
+        }
         ours = ours.with_headers(FieldTable::from(headers));
     }
     macro_rules! keep {

@@ -98,7 +98,7 @@ fn lie(mut stream: TcpStream, number: usize) {
         2 => b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
         _ => b"220 mail.example ESMTP\r\n",
     };
-    let mut request = [0; 64 * 1024];
+    let mut request = vec![0; 64 * 1024];
     // Whether the peer is content is its affair.
     while matches!(stream.read(&mut request), Ok(1..)) && stream.write_all(answer).is_ok() {}
 }

@@ -135,8 +135,9 @@ async fn compare(field: &Field<'_>, case: &Case) -> Result<Vec<Row>> {
         )
         .beside("hop by the bare loop", without, "us");
         match limit {
-            Some(limit) => row.limit(limit),
-            None => row,
+            // Below zero the noise is larger than what is measured, and says nothing about the aim.
+            Some(limit) if with >= without => row.limit(limit),
+            Some(_) | None => row,
         }
     };
     let (middle, slow) = case.aim.unzip();
@@ -173,17 +174,23 @@ async fn send_and_wait(node: &Node, case: &Case, count: u64, times: &mut Times) 
     let arriving = arrivals(&connection).await?;
     let total = WARM + count;
     let sent = Mutex::new(Vec::new());
-    let came = Notify::new();
-    let (_, mut took) = try_join!(
-        send(node, case, total, &sent, &came),
-        receive(arriving, total, &sent, &came)
+    let arrival = Notify::new();
+    let ((), mut took) = try_join!(
+        send(node, case, total, &sent, &arrival),
+        receive(arriving, total, &sent, &arrival)
     )?;
     times.0.extend(took.drain(usize::try_from(WARM)?..));
     connection.close(200, "done".into()).await?;
     Ok(())
 }
 
-async fn send(node: &Node, case: &Case, total: u64, sent: &Mutex<Vec<Instant>>, came: &Notify) -> Result<()> {
+async fn send(
+    node: &Node,
+    case: &Case,
+    total: u64,
+    sent: &Mutex<Vec<Instant>>,
+    arrival: &Notify,
+) -> Result<()> {
     let mut ticks = match case.pace {
         Pace::Steady(rate) => {
             let mut ticks = interval(Duration::from_secs(1) / rate);
@@ -197,7 +204,7 @@ async fn send(node: &Node, case: &Case, total: u64, sent: &Mutex<Vec<Instant>>, 
         let mut turn = std::pin::pin!(async {
             match &mut ticks {
                 Some(ticks) => drop(ticks.tick().await),
-                None if number > 0 => came.notified().await,
+                None if number > 0 => arrival.notified().await,
                 None => {}
             }
         });
@@ -222,7 +229,7 @@ async fn receive(
     mut arriving: Consumer,
     total: u64,
     sent: &Mutex<Vec<Instant>>,
-    came: &Notify,
+    arrival: &Notify,
 ) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     for _ in 0..total {
@@ -238,7 +245,7 @@ async fn receive(
             .copied();
         let begun = begun.context("a message arrives before it is sent")?;
         times.push(now.duration_since(begun).as_secs_f64() * 1e6);
-        came.notify_one();
+        arrival.notify_one();
     }
     Ok(times)
 }
@@ -276,9 +283,7 @@ mod tests {
     #[test]
     fn a_quantile_is_one_of_the_times() {
         let mut times = Times((1..=101).rev().map(f64::from).collect());
-        assert_eq!(
-            [0.0, 0.5, 0.99, 1.0].map(|part| times.quantile(part)),
-            [1.0, 51.0, 100.0, 101.0]
-        );
+        let found = [0.0, 0.5, 0.99, 1.0].map(|part| times.quantile(part).to_string());
+        assert_eq!(found, ["1", "51", "100", "101"]);
     }
 }

@@ -77,7 +77,13 @@ async fn live(settings: Settings) -> anyhow::Result<Exit> {
         }
     };
     let gateway = settings.gateway.filter(|_| settings.reports);
-    let tree = Tree::start(settings.config, meters, transport, gateway, auto_create).await?;
+    let tree = tokio::select! {
+        tree = Tree::start(settings.config, meters, transport, gateway, auto_create) => tree?,
+        signal = signals.next() => {
+            tracing::info!(signal = signal.name(), "asked to end before anything was consumed");
+            return Ok(Exit::Success);
+        }
+    };
     station.runs(tree.running());
     tracing::info!("connected to RabbitMQ, waiting for the runtime");
     let signal = tree.until_asked(&mut signals).await?;

@@ -9,6 +9,7 @@ use chrono::{SecondsFormat, Utc};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -47,7 +48,10 @@ impl From<Level> for LevelFilter {
 }
 
 /// Starts logging. `actor` stands on every line.
-pub(crate) fn start(settings: LogSettings, actor: Option<String>) {
+///
+/// Lines are written by a thread of their own, and dropped when nobody takes them: a full pipe must not stop the
+/// sidecar. The value writes what is left when it is dropped.
+pub(crate) fn start(settings: LogSettings, actor: Option<String>) -> WorkerGuard {
     let level = LevelFilter::from(settings.level);
     // Of libraries only what is wrong; the client of the broker logs bodies of messages, and what it reports is
     // reported by the transport as well.
@@ -58,7 +62,8 @@ pub(crate) fn start(settings: LogSettings, actor: Option<String>) {
     let is_terminal = std::io::stdout().is_terminal();
     let suitable = if is_terminal { Format::Pretty } else { Format::Json };
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stdout);
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     match settings.format.unwrap_or(suitable) {
         Format::Pretty => registry
             .with(lines.with_target(false).with_ansi(is_terminal))
@@ -70,6 +75,7 @@ pub(crate) fn start(settings: LogSettings, actor: Option<String>) {
             .with(lines.event_format(Lines { write: text, actor }))
             .init(),
     }
+    guard
 }
 
 /// Records as lines of `key=value` or JSON.

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         return print(&format!("{shown:#}\n")).into();
     }
     let actor = reading.set.get(variables::ACTOR_NAME.name).cloned();
-    logging::start(reading.log, actor);
+    let _writing = logging::start(reading.log, actor);
     if arguments.check {
         return check(&reading).into();
     }

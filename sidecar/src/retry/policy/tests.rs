@@ -16,6 +16,7 @@ fn coded(code: &str) -> RunFailure {
         code: code.into(),
         exceptions: vec!["app.Outage".into(), "OSError".into(), "Exception".into()],
         message: "no".into(),
+        is_reported: false,
     }
 }
 

@@ -26,6 +26,7 @@ fn failure(message: &str) -> RunFailure {
         code: "processing_error".into(),
         exceptions: vec!["app.Outage".into(), "OSError".into()],
         message: message.into(),
+        is_reported: false,
     }
 }
 

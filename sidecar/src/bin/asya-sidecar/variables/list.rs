@@ -117,7 +117,7 @@ variables! {
     GATEWAY_PROGRESS_RATE = Variable::new("ASYA_GATEWAY_PROGRESS_RATE", "500", Group::Gateway,
         "Most progress reports per second; 0 for no limit. What is beyond is left out.");
     GATEWAY_REGISTER_CHILDREN = Variable::new("ASYA_GATEWAY_REGISTER_CHILDREN", "true", Group::Gateway,
-        "Whether results of a fan-out are made known to the gateway. The original's gateway also runs them, with a          null payload: set this to false with such a gateway.");
+        "Whether results of a fan-out are made known to the gateway. The original's gateway also runs them, with a null payload: set this to false with such a gateway.");
 
     METRICS_ENABLED = Variable::contract("ASYA_METRICS_ENABLED", "true", Group::Endpoints,
         "Whether metrics and health are served at all.");
