@@ -4,9 +4,13 @@
 //!
 //! The broker may confirm many messages by one frame. The client library then resolves their confirms in no particular
 //! order and hands a returned message to whichever comes first, which may be the confirm of another message. So whoever
-//! is woken takes in everything that has been resolved by then, in the order in which it was, matches returned messages
-//! with their owners by what is in them, and only then answers. A confirm is resolved after the confirm that carries
-//! its returned message at the earliest, so nothing that has been answered can turn out to be unroutable.
+//! is woken takes in everything that has been resolved by then, matches returned messages with their owners by what is
+//! in them, and only then answers.
+//!
+//! A confirm that carries the message of another may be resolved before the one that carries its own: two that are
+//! swapped. So nothing is answered while the owner of a returned message is aloft. Once all owners have landed, as many
+//! confirms carried a message as there are owners; a carrier that is no owner then means an owner that carried nothing,
+//! and that one was resolved when no returned message was left over. What came back has all been seen by then.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +46,8 @@ pub(super) struct Order {
     slot: Arc<Slot>,
     /// Set when the broker returned the message of the flight that is under way.
     returned: bool,
+    /// Set when the confirm of the flight carried a returned message, be it another's.
+    carried: bool,
     /// Set when the delay queue had vanished once.
     retried: bool,
 }
@@ -53,6 +59,7 @@ impl Order {
             route,
             slot,
             returned: false,
+            carried: false,
             retried: false,
         }
     }
@@ -80,6 +87,8 @@ struct Flight {
     lane: Arc<Lane>,
     waker: Waker,
     sending: BoxFuture<'static, Result<Confirmation, FlightError>>,
+    /// Whether its end is known, although perhaps not answered yet.
+    landed: bool,
 }
 
 type Landing = (u64, Result<Confirmation, FlightError>);
@@ -88,6 +97,10 @@ type Landing = (u64, Result<Confirmation, FlightError>);
 struct Inner {
     lane: Option<Arc<Lane>>,
     aloft: HashMap<u64, Flight>,
+    /// Ends of flights that are not answered yet.
+    landed: Vec<Landing>,
+    /// Flights aloft whose message came back and whose confirm is still to come.
+    owners: usize,
     /// Orders that wait for a channel, or for room among those aloft.
     waiting: VecDeque<Order>,
     next: u64,
@@ -178,6 +191,7 @@ impl Deck {
             lane,
             waker,
             sending,
+            landed: false,
         };
         inner.aloft.insert(number, flight);
     }
@@ -205,16 +219,24 @@ impl Deck {
 
     /// Answers what has landed, and sends on what came back.
     fn settle(&self, inner: &mut Inner, mut landed: Vec<Landing>) {
-        for returned in landed.iter_mut().filter_map(|(_, result)| take_returned(result)) {
-            self.attribute(inner, &returned);
-        }
-        for (number, result) in landed {
-            let Some(flight) = inner.aloft.remove(&number) else {
-                continue; // every flight lands once
-            };
-            if let Some(again) = self.conclude(flight.order, result) {
-                inner.waiting.push_front(again);
+        for (number, result) in &mut landed {
+            let returned = take_returned(result);
+            if let Some(flight) = inner.aloft.get_mut(number) {
+                flight.landed = true;
+                flight.order.carried = returned.is_some();
+                inner.owners -= usize::from(flight.order.returned);
             }
+            if let Some(returned) = returned {
+                self.attribute(inner, &returned);
+            }
+        }
+        inner.landed.append(&mut landed);
+        self.moved.set_urgent(inner.owners > 0);
+        if inner.owners == 0 {
+            self.answer(inner);
+        } else if !self.moved.is_empty() {
+            // Moved before it was urgent.
+            self.work.notify_one();
         }
         self.launch(inner);
         if inner.closed {
@@ -222,13 +244,37 @@ impl Deck {
         }
     }
 
+    fn answer(&self, inner: &mut Inner) {
+        let landed = std::mem::take(&mut inner.landed);
+        // Then what the confirm of the owner would have told about others is not known either.
+        let torn = landed.iter().any(|(number, result)| {
+            result.is_err() && inner.aloft.get(number).is_some_and(|flight| flight.order.returned)
+        });
+        for (number, mut result) in landed {
+            let Some(Flight { order, .. }) = inner.aloft.remove(&number) else {
+                continue; // every flight lands once
+            };
+            if torn && order.carried && !order.returned {
+                result = Err(FlightError::Broker(closed()));
+            }
+            if let Some(again) = self.conclude(order, result) {
+                inner.waiting.push_front(again);
+            }
+        }
+    }
+
     /// Marks the order whose message came back.
     fn attribute(&self, inner: &mut Inner, returned: &BasicReturnMessage) {
         self.counting.returned.increment();
-        let mut orders = inner.aloft.values_mut().map(|flight| &mut flight.order);
-        let owner = orders.find(|order| !order.returned && order.is_owner_of(returned, &self.settings));
+        let owner = inner
+            .aloft
+            .values_mut()
+            .find(|flight| !flight.order.returned && flight.order.is_owner_of(returned, &self.settings));
         match owner {
-            Some(order) => order.returned = true,
+            Some(flight) => {
+                flight.order.returned = true;
+                inner.owners += usize::from(!flight.landed);
+            }
             None => {
                 tracing::error!(routing_key = %returned.routing_key, "a message came back that nobody sent");
             }
@@ -294,9 +340,8 @@ impl Deck {
         let lost = inner
             .aloft
             .iter()
-            .filter(|(_, flight)| flight.lane.line.is_lost());
+            .filter(|(_, flight)| !flight.landed && flight.lane.line.is_lost());
         let numbers: Vec<_> = lost.map(|(number, _)| *number).collect();
-        let closed = || lapin::Error::from(ErrorKind::InvalidConnectionState(ConnectionState::Closed));
         let landed = numbers
             .into_iter()
             .map(|number| (number, Err(FlightError::Broker(closed()))));
@@ -366,6 +411,10 @@ fn take_returned(result: &mut Result<Confirmation, FlightError>) -> Option<Basic
         Ok(Confirmation::Ack(returned) | Confirmation::Nack(returned)) => returned.take(),
         _ => None,
     }
+}
+
+fn closed() -> lapin::Error {
+    ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()
 }
 
 fn unavailable(error: RabbitError) -> PublishError {

@@ -1,6 +1,7 @@
 //! One publish on its way: who is woken when it moves, and where its outcome is put.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 
@@ -54,9 +55,19 @@ impl Slot {
 
 /// The flights that have moved, in the order in which they did.
 #[derive(Debug, Default)]
-pub(super) struct Moved(Mutex<VecDeque<u64>>);
+pub(super) struct Moved {
+    flights: Mutex<VecDeque<u64>>,
+    /// Whether the task is to hear of every move.
+    urgent: AtomicBool,
+}
 
 impl Moved {
+    /// While others wait for a flight, its own caller may take its time; so the task is woken as well. Whoever calls
+    /// this looks at what has moved afterwards.
+    pub(super) fn set_urgent(&self, urgent: bool) {
+        self.urgent.store(urgent, Ordering::Release);
+    }
+
     pub(super) fn pop(&self) -> Option<u64> {
         self.lock().pop_front()
     }
@@ -66,7 +77,7 @@ impl Moved {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,9 +96,12 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.moved.lock().push_back(self.number);
-        match self.slot.caller.take() {
-            Some(caller) => caller.wake(),
-            None => self.work.notify_one(),
+        let caller = self.slot.caller.take();
+        if caller.is_none() || self.moved.urgent.load(Ordering::Acquire) {
+            self.work.notify_one();
+        }
+        if let Some(caller) = caller {
+            caller.wake();
         }
     }
 }

@@ -15,6 +15,9 @@ const DELIVERIES: &str = "x-asya-deliveries";
 const LONG_MESSAGE_ID: &str = "x-asya-message-id";
 /// Kept by quorum queues: how often this message came back.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// What must not go into a delay queue: other keys that the broker would route a copy to, and the ways that the message
+/// came by, among which the broker would take its own queue for a cycle and drop the message.
+const ROUTES: [&str; 3] = ["CC", "BCC", "x-death"];
 
 /// A message that is ready to be published, more than once if need be.
 #[derive(Debug, Clone)]
@@ -98,6 +101,9 @@ pub(super) fn counted(mut properties: BasicProperties, deliveries: u32) -> Basic
     if let Some(headers) = properties.headers() {
         let mut headers: std::collections::BTreeMap<_, _> = headers.inner().clone();
         headers.remove(DELIVERY_COUNT);
+        for name in ROUTES {
+            headers.remove(name);
+        }
         // The broker would send copies again.
         for copies in ["CC", "BCC"] {
             headers.remove(copies);

@@ -18,6 +18,11 @@ use super::settings::{Settings, queue_name};
 use super::topology;
 use crate::{ConsumeError, QueueName};
 
+/// How long a channel stays open after its last acknowledgement. Towards a quorum queue the broker keeps
+/// acknowledgements back when there are many at once (3.10 and later: more than 32), and forgets those when the channel
+/// ends: the messages would come again.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What AMQP calls a close for no error.
 const REPLY_SUCCESS: u16 = 200;
 
@@ -151,6 +156,9 @@ impl Pump {
         };
         clerk.end();
         self.mailbox.end();
+        if matches!(end, End::Finished) {
+            tokio::time::sleep(LINGER).await;
+        }
         // While the consumers are still there: dropped on an open channel, each sends a cancel of its own. If the answer
         // crosses the end of the channel, the client library takes it for a violation and ends the connection.
         if channel.status().connected()

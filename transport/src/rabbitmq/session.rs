@@ -185,13 +185,22 @@ impl<'a> Session<'a> {
         }
         self.feeds.cancel_all().await?;
         self.pump.mailbox.set_prefetch(0);
+        // Who asked while the broker was told saw the prefetch of before, and did not ring. Who asks from here on rings.
+        let wish = self.pump.mailbox.wish();
+        if wish.asking && !wish.closed {
+            return self.raise(wish.wanted).await;
+        }
         self.return_surplus(0)
     }
 
     async fn shrink(&mut self, peak: usize) -> lapin::Result<()> {
         self.feeds.cancel_all().await?;
-        self.return_surplus(peak.saturating_sub(self.clerk.ledger.handed()))?;
-        self.raise(peak).await
+        self.pump.mailbox.set_prefetch(0);
+        // As in `release`.
+        let wish = self.pump.mailbox.wish();
+        let wanted = if wish.asking { peak.max(wish.wanted) } else { peak };
+        self.return_surplus(wanted.saturating_sub(self.clerk.ledger.handed()))?;
+        self.raise(wanted).await
     }
 
     /// Gives back what has arrived and is not asked for, but for the first `keep`.

@@ -21,7 +21,7 @@ use crate::{broker, mark, metrics, server};
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// How long connections may take to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(200);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The signals that ask for the end.
 struct Signals {
@@ -187,7 +187,7 @@ impl Tree {
         station.ends();
         drop(self.transport);
         // What was acknowledged is written. A connection that is cut while the broker still sends may take that with
-        // it, so the client gets a moment to close it.
+        // it, and a quorum queue hears of many acknowledgements later than the channel: both get a moment.
         tokio::time::sleep(GOODBYE).await;
     }
 }
