@@ -73,6 +73,7 @@ mod mailbox;
 mod memory;
 mod message;
 mod options;
+mod order;
 mod publisher;
 mod pump;
 mod receipt;

@@ -122,13 +122,17 @@ impl RabbitMqTransport {
     /// Nothing ready, nothing in our hands, nothing delayed, nobody who consumes.
     async fn check_empty(&self, line: &Line, queue: &QueueName) -> Result<(), AdminError> {
         let started = Instant::now();
+        let mut first = true;
         loop {
             let counts = self.look(line, queue).await?;
             let held = self.inner.registry.unsettled(queue);
-            let delayed = line
-                .attempt(delayed(&line.connection, queue))
-                .await
-                .map_err(broken)?;
+            // Not each time: a look at a queue that does not exist costs a channel number.
+            let delayed = if std::mem::take(&mut first) || counts.consumers == 0 {
+                let looking = line.attempt(delayed(&line.connection, queue));
+                looking.await.map_err(broken)?
+            } else {
+                0
+            };
             let messages = u64::from(counts.ready) + held + delayed;
             if messages > 0 {
                 let queue = queue.clone();
@@ -159,7 +163,7 @@ async fn delete(
     let Some(name) = queue_name(queue) else {
         return Ok(()); // there is no such queue
     };
-    let channel = connection.create_channel().await?;
+    let channel = topology::channel(connection).await?;
     channel.queue_delete(name, options).await.map(|_| ())
 }
 
@@ -179,7 +183,7 @@ async fn delayed(connection: &Connection, queue: &QueueName) -> lapin::Result<u6
 
 /// Deleting a queue that does not exist is no error on RabbitMQ.
 async fn delete_delay_queues(connection: &Connection, queue: &QueueName) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
+    let channel = topology::channel(connection).await?;
     let names = STEPS
         .into_iter()
         .filter_map(|step| queue_name(&delay_queue(queue, step)));

@@ -22,11 +22,11 @@ use lapin::{Channel, Confirmation, ConnectionState, ErrorKind};
 use tokio::sync::Notify;
 
 use super::counters::Counting;
-use super::delay::{self, DelayQueues};
+use super::delay::DelayQueues;
 use super::error::{RabbitError, refusal, size_limit};
-use super::flight::{Bell, Moved, Slot};
+use super::flight::{Bell, Moved};
 use super::link::{Line, Watch};
-use super::message::Message;
+use super::order::Order;
 use super::route::{FlightError, Route, send};
 use super::settings::Settings;
 use crate::PublishError;
@@ -36,49 +36,6 @@ use crate::PublishError;
 pub(super) struct Lane {
     pub(super) line: Arc<Line>,
     pub(super) channel: Channel,
-}
-
-/// One message, where it goes, and who wants to know.
-#[derive(Debug)]
-pub(super) struct Order {
-    message: Message,
-    route: Route,
-    slot: Arc<Slot>,
-    /// Set when the broker returned the message of the flight that is under way.
-    returned: bool,
-    /// Set when the confirm of the flight carried a returned message, be it another's.
-    carried: bool,
-    /// Set when the delay queue had vanished once.
-    retried: bool,
-}
-
-impl Order {
-    pub(super) fn new(message: Message, route: Route, slot: Arc<Slot>) -> Self {
-        Self {
-            message,
-            route,
-            slot,
-            returned: false,
-            carried: false,
-            retried: false,
-        }
-    }
-
-    /// Orders that agree in all of this are the same message on the same way, so either may stand for the other.
-    fn is_owner_of(&self, returned: &BasicReturnMessage, settings: &Settings) -> bool {
-        // First what tells most of them apart: all that are aloft are looked at.
-        if returned.properties.message_id() != self.message.properties.message_id() {
-            return false;
-        }
-        let (exchange, key) = match self.route {
-            Route::Exchange => (settings.exchange.as_str(), self.message.queue.actor().to_owned()),
-            Route::Queue => ("", self.message.queue.to_string()),
-            Route::Delay(step) => ("", delay::delay_queue(&self.message.queue, step).to_string()),
-        };
-        returned.exchange.as_str() == exchange
-            && returned.routing_key.as_str() == key
-            && returned.data == self.message.body
-    }
 }
 
 /// An order under way.
@@ -217,7 +174,7 @@ impl Deck {
         self.settle(&mut inner, landed);
     }
 
-    /// Answers what has landed, and sends on what came back.
+    /// Notes what has landed, answers it unless it is in doubt, and sends on what came back.
     fn settle(&self, inner: &mut Inner, mut landed: Vec<Landing>) {
         for (number, result) in &mut landed {
             let returned = take_returned(result);
@@ -244,11 +201,16 @@ impl Deck {
         }
     }
 
+    /// Answers what has landed.
     fn answer(&self, inner: &mut Inner) {
         let landed = std::mem::take(&mut inner.landed);
         // Then what the confirm of the owner would have told about others is not known either.
         let torn = landed.iter().any(|(number, result)| {
-            result.is_err() && inner.aloft.get(number).is_some_and(|flight| flight.order.returned)
+            result.is_err()
+                && inner
+                    .aloft
+                    .get(number)
+                    .is_some_and(|flight| flight.order.returned)
         });
         for (number, mut result) in landed {
             let Some(Flight { order, .. }) = inner.aloft.remove(&number) else {

@@ -5,6 +5,7 @@
 //! old receipts are stale and old publishes unconfirmed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt as _};
@@ -22,6 +23,9 @@ use super::topology;
 /// How often a connection is looked at besides being listened to; the library reports some losses only by its state.
 const GLANCE: Duration = Duration::from_millis(500);
 
+/// How long a connection may be out of channels before it is replaced.
+const CROWDED: Duration = Duration::from_secs(5);
+
 /// One established connection.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -30,6 +34,8 @@ pub(super) struct Line {
     pub(super) connection: Connection,
     cutter: Cutter,
     lost: watch::Sender<bool>,
+    /// Whether no channel could be opened when somebody tried last.
+    crowded: AtomicBool,
 }
 
 impl Line {
@@ -39,6 +45,7 @@ impl Line {
             connection,
             cutter,
             lost: watch::Sender::new(false),
+            crowded: AtomicBool::new(false),
         })
     }
 
@@ -47,9 +54,25 @@ impl Line {
     pub(super) async fn attempt<T>(&self, work: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
         tokio::select! {
             biased;
-            result = work => result,
+            result = work => {
+                if result.as_ref().is_err_and(is_out_of_channels) {
+                    self.crowded.store(true, Ordering::Relaxed);
+                }
+                result
+            }
             () = self.until_lost() => Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()),
         }
+    }
+
+    /// Whether no channel can be opened. Their numbers are used up by closed channels, see `topology::channel`.
+    async fn is_crowded(&self) -> bool {
+        if !self.crowded.load(Ordering::Relaxed) {
+            return false;
+        }
+        let opened = tokio::time::timeout(GLANCE, self.connection.create_channel()).await;
+        let crowded = opened.is_ok_and(|opened| opened.as_ref().is_err_and(is_out_of_channels));
+        self.crowded.store(crowded, Ordering::Relaxed);
+        crowded
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -62,6 +85,10 @@ impl Line {
         // The sender is in `self`, so waiting cannot fail.
         let _lost = lost.wait_for(|lost| *lost).await;
     }
+}
+
+fn is_out_of_channels(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ChannelsLimitReached)
 }
 
 /// What a link is doing.
@@ -292,6 +319,7 @@ impl Supervisor {
 async fn until_lost(line: &Arc<Line>, phase: &watch::Sender<Phase>, suspicion: &Notify) -> String {
     let mut events = line.connection.events_listener();
     let (mut reason, mut cause) = (None, String::from("short of memory or disk"));
+    let mut crowded: Option<Instant> = None;
     loop {
         match tokio::time::timeout(GLANCE, next_event(&mut events, suspicion)).await {
             Ok(Some(Event::Error(error))) => reason = Some(RabbitError::from(error).to_string()),
@@ -301,6 +329,14 @@ async fn until_lost(line: &Arc<Line>, phase: &watch::Sender<Phase>, suspicion: &
         let status = line.connection.status();
         if !status.connected() {
             return reason.unwrap_or_else(|| "the broker closed the connection".into());
+        }
+        crowded = if line.is_crowded().await {
+            crowded.or(Some(Instant::now()))
+        } else {
+            None
+        };
+        if crowded.is_some_and(|since| since.elapsed() > CROWDED) {
+            return "no channel can be opened on it any more".into();
         }
         // Not from the event alone: it is not heard when it comes before we listen.
         let known = matches!(&*phase.borrow(), Phase::Blocked(..));

@@ -182,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn a_delayed_message_goes_nowhere_else_and_keeps_its_other_headers() {
+        let mut properties = published("a");
+        for name in ["CC", "BCC", "x-death", "mine"] {
+            set_header(&mut properties, name, long_string("asya-other"));
+        }
+        let delayed = counted(properties, 1);
+        let names = delayed.headers().as_ref().unwrap().inner().keys();
+        assert!(names.map(ShortString::as_str).eq(["mine", DELIVERIES]));
+    }
+
+    #[test]
     fn deliveries_are_counted_by_the_queue_or_by_memory_and_survive_a_delay() {
         let fresh = published("a");
         let deliveries = |properties: &BasicProperties, redelivered, remembered| {

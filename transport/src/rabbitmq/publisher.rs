@@ -18,12 +18,13 @@ use lapin::Channel;
 use lapin::options::ConfirmSelectOptions;
 
 use super::counters::Counting;
-use super::deck::{Deck, Lane, Order};
+use super::deck::{Deck, Lane};
 use super::delay;
 use super::error::RabbitError;
 use super::flight::Slot;
 use super::link::{Line, Watch};
 use super::message::Message;
+use super::order::Order;
 use super::route::Route;
 use super::settings::Settings;
 use super::topology;
@@ -163,7 +164,7 @@ async fn until_lost(lane: Option<&Lane>) {
 async fn open(line: &Line, settings: &Settings) -> Result<Channel, lapin::Error> {
     // Also mends an exchange that was deleted, which is what closes a publishing channel.
     topology::ensure_exchange(&line.connection, settings).await?;
-    let channel = line.connection.create_channel().await?;
+    let channel = topology::channel(&line.connection).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)
 }

@@ -137,7 +137,7 @@ impl Pump {
             topology::create(connection, &name, &self.settings.queue_arguments).await?;
         }
         topology::bind(connection, &self.settings, &self.queue).await?;
-        connection.create_channel().await.map(Some)
+        topology::channel(connection).await.map(Some)
     }
 
     /// Works until the channel or the consumer ends.

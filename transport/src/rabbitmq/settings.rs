@@ -38,16 +38,14 @@ impl Settings {
                 problem: format!("{:?} is reserved by the broker", options.exchange),
             });
         }
-        let mut queue_arguments = FieldTable::default();
-        if options.queues.quorum {
+        let mut queue_arguments = table(&options.queues.arguments)?;
+        if options.queues.quorum && !queue_arguments.contains_key("x-queue-type") {
             queue_arguments.insert("x-queue-type".into(), long_string("quorum"));
-            queue_arguments.insert(
-                "x-delivery-limit".into(),
-                AMQPValue::LongLongInt(QUORUM_DELIVERY_LIMIT),
-            );
         }
-        for (name, value) in table(&options.queues.arguments)?.inner() {
-            queue_arguments.insert(name.clone(), value.clone());
+        let is_quorum = queue_arguments.inner().get("x-queue-type") == Some(&long_string("quorum"));
+        if is_quorum && !queue_arguments.contains_key("x-delivery-limit") {
+            let limit = AMQPValue::LongLongInt(QUORUM_DELIVERY_LIMIT);
+            queue_arguments.insert("x-delivery-limit".into(), limit);
         }
         Ok(Self {
             max_message_size: AtomicUsize::new(options.max_message_size),
@@ -207,6 +205,22 @@ mod tests {
             "what is asked for wins"
         );
         assert!(settings.creates_quorum_queues());
+    }
+
+    #[test]
+    fn a_quorum_queue_gives_up_on_no_message_however_it_was_asked_for() {
+        let limit = |quorum, json: &str| {
+            let mut options = options();
+            options.queues.quorum = quorum;
+            options.queues.arguments = serde_json::from_str(json).unwrap();
+            let settings = Settings::check(options).unwrap();
+            settings.queue_arguments.inner().get("x-delivery-limit").cloned()
+        };
+        let ours = Some(AMQPValue::LongLongInt(QUORUM_DELIVERY_LIMIT));
+        assert_eq!(limit(true, "{}"), ours);
+        assert_eq!(limit(false, r#"{"x-queue-type": "quorum"}"#), ours);
+        assert_eq!(limit(true, r#"{"x-queue-type": "classic"}"#), None);
+        assert_eq!(limit(false, "{}"), None);
     }
 
     #[test]

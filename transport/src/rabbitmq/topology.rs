@@ -2,7 +2,7 @@
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Connection, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 
 use super::error::{Refusal, is, refusal};
 use super::settings::Settings;
@@ -15,6 +15,19 @@ pub(super) struct Counts {
     pub(super) consumers: u32,
 }
 
+/// Opens a channel.
+///
+/// Once the broker has closed a channel, the client library keeps its error for whoever gets the number next, and after
+/// that leaves the number out for as long as the connection lasts. So an error of the broker here is an old one.
+pub(super) async fn channel(connection: &Connection) -> lapin::Result<Channel> {
+    loop {
+        match connection.create_channel().await {
+            Err(error) if refusal(&error).is_some() && connection.status().connected() => {}
+            opened => return opened,
+        }
+    }
+}
+
 /// Declares the topic exchange. A user who may not declare it may still use one that is there.
 pub(super) async fn ensure_exchange(connection: &Connection, settings: &Settings) -> lapin::Result<()> {
     let declared = declare_exchange(connection, settings, false).await;
@@ -25,7 +38,7 @@ pub(super) async fn ensure_exchange(connection: &Connection, settings: &Settings
 }
 
 async fn declare_exchange(connection: &Connection, settings: &Settings, passive: bool) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
+    let channel = channel(connection).await?;
     let options = ExchangeDeclareOptions {
         passive,
         durable: true,
@@ -44,7 +57,7 @@ async fn declare_exchange(connection: &Connection, settings: &Settings, passive:
 /// The counts of a queue, or `None` if it does not exist. Independent of its type and arguments.
 pub(super) async fn look(connection: &Connection, name: &ShortString) -> lapin::Result<Option<Counts>> {
     // A channel of its own: a missing queue closes it.
-    let channel = connection.create_channel().await?;
+    let channel = channel(connection).await?;
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
@@ -68,7 +81,7 @@ pub(super) async fn create(
     name: &ShortString,
     arguments: &FieldTable,
 ) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
+    let channel = channel(connection).await?;
     let options = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
@@ -116,7 +129,7 @@ async fn bind_once(connection: &Connection, settings: &Settings, queue: &QueueNa
     ) else {
         return Ok(()); // no queue has such a name
     };
-    let channel = connection.create_channel().await?;
+    let channel = channel(connection).await?;
     channel
         .queue_bind(
             name,

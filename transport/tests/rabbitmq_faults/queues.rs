@@ -169,6 +169,24 @@ async fn what_is_unroutable_is_never_taken_for_another_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_was_looked_for_thousands_of_times_is_found_in_the_end() {
+    let transport = open(broker().await.options()).await;
+    let queue = QueueName::for_actor("late");
+    // More often than a connection has channels.
+    for _ in 0..50 {
+        let looks = (0..100).map(|_| transport.depth(&queue));
+        join_all(looks).await;
+    }
+    until("the queue is declared", || async {
+        transport.declare(&queue).await.is_ok()
+    })
+    .await;
+    transport.publish(message(&queue, "hello")).await.unwrap();
+    let mut consumer = transport.consume(&queue).await.unwrap();
+    ack(&receive(&mut *consumer, 1).await.remove(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_full_queue_refuses_is_stored_once_there_is_room() {
     let broker = broker().await;
     let options = broker.options();

@@ -1,7 +1,7 @@
 //! Consumers that share a queue.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asya_transport::{Administration, DeleteMode, QueueName, Settlement, Transport};
 use futures::future::join_all;
@@ -34,6 +34,32 @@ async fn ten_messages_for_two_slow_consumers_are_shared_evenly() {
     }))
     .await;
     assert_eq!(worked, [5, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_again_while_the_broker_is_told_to_stop_is_heard() {
+    let transport = open(broker().await.options()).await;
+    let queue = QueueName::for_actor("crossing");
+    transport.declare(&queue).await.unwrap();
+    let mut consumer = transport.consume(&queue).await.unwrap();
+    for round in 0..300_u64 {
+        let given_up = timeout(Duration::from_millis(5), consumer.receive(1)).await;
+        assert!(given_up.is_err(), "nothing was published");
+        // The pump waits a moment, then cancels, which takes a moment: this falls before, into and after it. A timer
+        // would be too coarse.
+        let (paused, pause) = (Instant::now(), Duration::from_micros(4_000 + round * 15));
+        while paused.elapsed() < pause {
+            tokio::task::yield_now().await;
+        }
+        let text = round.to_string();
+        let publishing = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            transport.publish(message(&queue, &text)).await.unwrap();
+        };
+        let (deliveries, ()) = futures::join!(receive(&mut *consumer, 1), publishing);
+        assert_eq!(deliveries[0].body, text);
+        ack(&deliveries[0]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
