@@ -77,7 +77,7 @@ impl Tuner {
         let enough = self.enough(self.usual());
         if enough > self.credit && self.calls >= self.credit {
             self.set(enough.min(self.credit.saturating_mul(GROWTH)));
-        } else if enough == self.slots || enough < self.credit / 2 {
+        } else if enough == self.slots || enough <= self.credit / GROWTH {
             // Not for every small change: telling the broker costs round trips.
             self.set(enough);
         }
@@ -114,8 +114,10 @@ impl Tuner {
         let nanos = call.as_nanos().max(1);
         // Bounded before it is multiplied: a call may take no time at all.
         let each = usize::try_from(ahead.as_nanos() / nanos).unwrap_or(usize::MAX);
-        let waiting = each.saturating_mul(self.slots);
-        self.slots.saturating_add(waiting).min(self.most)
+        // In steps of two, so that what is measured a little differently each time asks for the same.
+        let step = each.saturating_add(1).min(self.most);
+        let step = 1 << step.ilog2();
+        self.slots.saturating_mul(step).min(self.most)
     }
 
     fn set(&mut self, credit: usize) {
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn in_between_as_much_waits_as_is_done_within_the_bound() {
-        assert_eq!(after(1_000, Duration::from_millis(1)).credit(), 101);
+        assert_eq!(after(1_000, Duration::from_millis(1)).credit(), 64);
         assert_eq!(after(1_000, Duration::from_millis(30)).credit(), 4);
     }
 
@@ -192,7 +194,17 @@ mod tests {
             tuner.settled(Duration::from_millis(100));
             tuner.called(Duration::from_millis(50));
         }
-        assert_eq!(tuner.credit(), 9, "four round trips of 100 ms");
+        assert_eq!(tuner.credit(), 8, "four round trips of 100 ms");
+    }
+
+    #[test]
+    fn a_measurement_that_varies_changes_nothing() {
+        let mut tuner = after(5_000, Duration::from_micros(120));
+        let before = tuner.credit();
+        for micros in [90, 150, 110, 190, 100, 170].into_iter().cycle().take(3_000) {
+            tuner.called(Duration::from_micros(micros));
+            assert_eq!(tuner.credit(), before);
+        }
     }
 
     #[test]
