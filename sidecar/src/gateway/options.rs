@@ -19,7 +19,7 @@ pub struct GatewayOptions {
     /// How long a final report is tried before its message goes back to the queue. Default 30 s: while the gateway is
     /// away, messages wait here, up to the credit, and the end actor's handler runs once in this time for each.
     pub final_patience: Duration,
-    /// Most progress reports per second, twice as many at once; `None` for no limit. Default 500: beyond, `received`
+    /// Most progress reports per second, twice as many at once; `None` for no limit. Default 100: beyond, `received`
     /// and `processing` are left out first, then some of `completed`.
     pub progress_rate: Option<NonZeroU32>,
     /// Progress that could not be sent for so long is dropped. Default 1 s: later actors have told more by then.
@@ -39,7 +39,7 @@ impl GatewayOptions {
             register_children: true,
             request_timeout: Duration::from_secs(5),
             final_patience: Duration::from_secs(30),
-            progress_rate: NonZeroU32::new(500),
+            progress_rate: NonZeroU32::new(100),
             progress_age: Duration::from_secs(1),
             max_waiting: 8192,
             max_waiting_bytes: 8 * 1024 * 1024,

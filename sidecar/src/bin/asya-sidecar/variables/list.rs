@@ -114,7 +114,7 @@ variables! {
         "Longest time for one request to the gateway.");
     GATEWAY_FINAL_PATIENCE = Variable::new("ASYA_GATEWAY_FINAL_PATIENCE", "30s", Group::Gateway,
         "How long an end actor tries to report a final status before its message returns to the queue.");
-    GATEWAY_PROGRESS_RATE = Variable::new("ASYA_GATEWAY_PROGRESS_RATE", "500", Group::Gateway,
+    GATEWAY_PROGRESS_RATE = Variable::new("ASYA_GATEWAY_PROGRESS_RATE", "100", Group::Gateway,
         "Most progress reports per second; 0 for no limit. What is beyond is left out.");
     GATEWAY_REGISTER_CHILDREN = Variable::new("ASYA_GATEWAY_REGISTER_CHILDREN", "true", Group::Gateway,
         "Whether results of a fan-out are made known to the gateway. The original's gateway also runs them, with a null payload: set this to false with such a gateway.");
