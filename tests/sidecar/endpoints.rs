@@ -30,6 +30,18 @@ fn ready_means_that_runtime_and_queue_are_there() {
 }
 
 #[test]
+fn an_end_actor_makes_its_dead_letter_queue_as_well() {
+    let mut plant = Plant::new(Broker::shared());
+    let spec = serving(Spec::native("error-end"))
+        .sidecar_env("ASYA_IS_END_ACTOR", "true")
+        .sidecar_env("ASYA_QUEUE_AUTO_CREATE", "true");
+    let pod = plant.add(&spec);
+    let at = address(&mut pod.sidecar);
+    wait_unready(&mut pod.sidecar, &at, "");
+    assert_eq!(plant.depth("error-end-dlq"), Some(0));
+}
+
+#[test]
 fn a_broker_that_comes_late_or_is_lost_is_waited_for() {
     let (mut plant, proxy) = Plant::behind_proxy(Broker::shared());
     proxy.swallow();

@@ -62,7 +62,7 @@ variables! {
         .otherwise("tuned, 1 to 1024");
 
     QUEUE_AUTO_CREATE = Variable::contract("ASYA_QUEUE_AUTO_CREATE", "false", Group::Queues,
-        "Whether the actor's own queue is created, durable, when it is missing.");
+        "Whether the actor's own queue is created, durable, when it is missing; for an end actor also its dead-letter queue.");
     QUEUE_ARGUMENTS = Variable::new("ASYA_QUEUE_ARGUMENTS", "{}", Group::Queues,
         "Arguments of a queue that is created, as a JSON object. An existing queue is used as it is.");
     UNROUTABLE_TIMEOUT = Variable::new("ASYA_UNROUTABLE_TIMEOUT", "30s", Group::Queues,
