@@ -125,9 +125,40 @@ pub fn hops_in(rate: f64, time: Duration) -> u64 {
     (rate * time.as_secs_f64()) as u64
 }
 
+/// The one of `values` that the share `part` of all does not exceed; 0 without any. Sorts them.
+pub fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    let index = (0..=last)
+        .find(|index| share(*index, last) >= part)
+        .unwrap_or(last);
+    values.get(index).copied().unwrap_or_default()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some thousands of values")]
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// Nanoseconds on the clock that Python calls `time.monotonic_ns`.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    // The machine was started at zero.
+    let part = |part: i64| u64::try_from(part).unwrap_or_default();
+    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let mut values: Vec<f64> = (1..=101).rev().map(f64::from).collect();
+        let found = [0.0, 0.5, 0.99, 1.0].map(|part| quantile(&mut values, part).to_string());
+        assert_eq!(found, ["1", "51", "100", "101"]);
+    }
 
     #[tokio::test]
     async fn only_the_stretch_is_measured() {

@@ -1,4 +1,4 @@
-//! Python children: the runtime with the echo handler, and the bare echo.
+//! Python children: the runtime with handlers of the measurements, and what it is measured against.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,26 @@ pub fn resolve(command: &str) -> Result<PathBuf> {
 /// What a child serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
-    /// `asya_runtime.py` with the echo handler in payload mode.
-    Runtime,
-    /// `bare_echo.py`.
+    /// `asya_runtime.py` with a handler of `python/` in payload mode.
+    Runtime {
+        /// As in `ASYA_HANDLER`.
+        handler: &'static str,
+        /// Further variables.
+        settings: &'static [(&'static str, &'static str)],
+    },
+    /// `bare_echo.py`: one connection for each call.
     BareEcho,
+    /// `bare_loop.py`: one connection for all.
+    BareLoop,
 }
 
 impl Script {
+    /// The runtime with the echo as handler.
+    pub const ECHO: Self = Self::Runtime {
+        handler: "echo_handler.echo",
+        settings: &[],
+    };
+
     /// The command that serves it in `socket_dir`, pinned to `core` if one is given.
     #[must_use]
     pub fn command(self, python: &Path, socket_dir: &Path, core: Option<usize>) -> Command {
@@ -48,14 +61,16 @@ impl Script {
         };
         let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
         match self {
-            Self::Runtime => command
+            Self::Runtime { handler, settings } => command
                 .arg(ours.join("../runtime-protocol/python/asya_runtime.py"))
-                .env("ASYA_HANDLER", "echo_handler.echo")
+                .env("ASYA_HANDLER", handler)
                 .env("ASYA_HANDLER_MODE", "payload")
                 .env("ASYA_SOCKET_DIR", socket_dir)
                 .env("ASYA_LOG_LEVEL", "WARNING")
-                .env("PYTHONPATH", ours.join("python")),
+                .env("PYTHONPATH", ours.join("python"))
+                .envs(settings.iter().copied()),
             Self::BareEcho => command.arg(ours.join("python/bare_echo.py")).arg(socket_dir),
+            Self::BareLoop => command.arg(ours.join("python/bare_loop.py")).arg(socket_dir),
         };
         command
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -91,6 +106,12 @@ impl Server {
             .await
             .with_context(|| format!("{script:?} does not listen"))?;
         Ok(server)
+    }
+
+    /// The directory of its socket.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.socket_dir
     }
 
     /// Where it listens.

@@ -121,7 +121,7 @@ fn fields_become_variables() {
         ("ASYA_CONCURRENCY", "8"),
         ("ASYA_BATCH_SIZE", "16"),
         ("ASYA_BATCH_WAIT", "50ms"),
-        ("ASYA_STREAM", "true"),
+        ("ASYA_STREAM", "false"),
         ("ASYA_MAX_MESSAGE_SIZE", "16777216"),
     ];
     assert_eq!(
@@ -186,6 +186,15 @@ fn a_variable_can_be_pointed_at() {
         Some("stages.inference")
     );
     assert_eq!(actor.runtime_env_key("NOT_THERE"), None);
+    assert_eq!(
+        actor.runtime_setting_key("ASYA_HANDLER"),
+        actor.runtime_env_key("ASYA_HANDLER")
+    );
+    let actor = directory.actor("fully-configured-actor").unwrap();
+    let size = actor.runtime_setting_key("ASYA_BATCH_SIZE");
+    assert_eq!(size.as_deref(), Some("spec.runtime.batch.size"));
+    assert_eq!(actor.location(&size.unwrap()).position.unwrap().line, 74);
+    assert_eq!(actor.runtime_setting_key("ASYA_CHUNK_SIZE"), None);
 }
 
 #[test]

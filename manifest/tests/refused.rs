@@ -74,7 +74,7 @@ spec:
 /// What is replaced in a good manifest, by what; the line and key of the problem (`@` for the containers), and a part
 /// of its hint.
 #[rustfmt::skip]
-const MISTAKES: [(&str, &str, usize, &str, &str); 26] = [
+const MISTAKES: [(&str, &str, usize, &str, &str); 37] = [
     ("asya.sh/v1alpha1", "asya.sh/v2", 1, "apiVersion", "allowed: asya.sh/v1alpha1"),
     ("kind: AsyncActor\n", "", 1, "kind", "add `kind:` here"),
     ("  name: worker", "  name: 5", 4, "metadata.name", "quote it: \"5\""),
@@ -101,6 +101,18 @@ const MISTAKES: [(&str, &str, usize, &str, &str); 26] = [
     ("worker.run", "worker.run\n  workload: {}", 15, "spec.workload", "keep one of the two"),
     ("worker.run", "!handler worker.run", 14, "@[0].env[0].value", "quote it"),
     ("worker.run", ".nan", 14, "@[0].env[0].value", "quote it"),
+    ("rabbitmq", "x\n  runtime: {workers: 0}", 7, "spec.runtime.workers", "give 1 or more"),
+    ("rabbitmq", "x\n  runtime: {workers: 257}", 7, "spec.runtime.workers", "give at most 256"),
+    ("rabbitmq", "x\n  runtime: {concurrency: 4097}", 7, "spec.runtime.concurrency", "give at most 4096"),
+    ("rabbitmq", "x\n  runtime: {batch: 8}", 7, "spec.runtime.batch", ""),
+    ("rabbitmq", "x\n  runtime: {batch: {size: 4097}}", 7, "spec.runtime.batch.size", "give at most 4096"),
+    ("rabbitmq", "x\n  runtime: {batch: {wait: 20}}", 7, "spec.runtime.batch.wait", "for seconds write 20s"),
+    ("rabbitmq", "x\n  runtime: {stream: true, batch: {size: 2}}", 7, "spec.runtime.stream", "remove one of the two"),
+    ("worker.run", "worker.run\n          - {name: ASYA_WORKERS, value: 2}", 15, "@[0].env[1].value", "quote it"),
+    ("worker.run", "a.b\n          - {name: ASYA_STREAM, value: '1'}\n          - {name: ASYA_BATCH_SIZE, value: '2'}",
+        15, "@[0].env[1].value", "remove one of the two"),
+    ("rabbitmq", "x\n  runtime: {workers: 99999999999}", 7, "spec.runtime.workers", "give at most 256"),
+    ("rabbitmq", "x\n  runtime: {worker: 2}", 7, "spec.runtime.worker", "did you mean `workers`?"),
 ];
 
 #[test]
@@ -118,6 +130,56 @@ fn each_mistake_has_its_line_key_and_hint() {
             "{to:?} hints {hint:?}: {problem}"
         );
     }
+}
+
+/// What `spec.runtime` and the container's variables say of the same setting.
+#[test]
+fn two_ways_to_say_the_same_must_agree() {
+    let lines_of = |runtime: &str, name: &str, value: &str| {
+        let manifest = changed("rabbitmq", &format!("x\n  runtime: {runtime}"));
+        let manifest = format!("{manifest}          - {{name: {name}, value: {value:?}}}\n");
+        let dir = directory(&[("a.yaml", manifest.as_bytes())]);
+        let loaded = Directory::load(dir.path());
+        loaded.err().map_or_else(Vec::new, |problems| {
+            report(&problems, dir.path()).lines().map(str::to_owned).collect()
+        })
+    };
+    for (runtime, name, value) in [
+        ("{workers: 4}", "ASYA_WORKERS", "4"),
+        ("{workers: 4}", "ASYA_WORKERS", ""),
+        ("{workers: 4}", "ASYA_WORKERS", "$(NUMBER)"),
+        ("{batch: {size: 8, wait: 1.5s}}", "ASYA_BATCH_WAIT", "1500ms"),
+        ("{stream: true}", "ASYA_STREAM", "Yes"),
+        ("{stream: false, batch: {size: 8}}", "ASYA_STREAM", "0"),
+        ("{stream: true, batch: {size: 1}}", "ASYA_BATCH_SIZE", "1"),
+    ] {
+        assert_eq!(
+            lines_of(runtime, name, value),
+            [""; 0],
+            "{runtime} {name}={value}"
+        );
+    }
+    for (runtime, name, value) in [
+        ("{workers: 4}", "ASYA_WORKERS", "2"),
+        ("{concurrency: 4}", "ASYA_CONCURRENCY", "many"),
+        ("{batch: {size: 8}}", "ASYA_BATCH_SIZE", "9"),
+        ("{batch: {wait: 20ms}}", "ASYA_BATCH_WAIT", "20s"),
+        ("{stream: true}", "ASYA_STREAM", "false"),
+    ] {
+        let lines = lines_of(runtime, name, value);
+        let start = "a.yaml:16:";
+        assert!(
+            lines[0].starts_with(start) && lines[0].contains(&format!("{name} is {value:?} here and")),
+            "{lines:?}"
+        );
+        assert!(lines[1].contains("keep one of the two"), "{lines:?}");
+        assert_eq!(lines[2], "1 problem in 1 file");
+    }
+    let lines = lines_of("{batch: {size: 8}}", "ASYA_STREAM", "true");
+    assert!(
+        lines[0].contains("cannot both stream and take batches of 8"),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -125,26 +125,11 @@ impl RuntimeClient {
         }
     }
 
-    /// Connects; a runtime whose queue of connections is full is busy, not gone.
     async fn connect_until(&self, end: Instant) -> Result<Connection, CallError> {
-        let (mut pause, longest) = BUSY_PAUSE;
-        loop {
-            match UnixStream::connect(&self.socket).await {
-                Ok(stream) => return Ok(Connection { stream }),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if Instant::now() + pause >= end {
-                        let busy = "its queue of connections stayed full";
-                        return Err(CallError::NotReachable(io::Error::new(
-                            io::ErrorKind::TimedOut,
-                            busy,
-                        )));
-                    }
-                    sleep(pause).await;
-                    pause = (pause * 2).min(longest);
-                }
-                Err(error) => return Err(CallError::NotReachable(error)),
-            }
-        }
+        let stream = connect_when_free(&self.socket, end).await;
+        stream
+            .map(|stream| Connection { stream })
+            .map_err(CallError::NotReachable)
     }
 
     async fn exchange(&self, stream: &mut UnixStream, request: &Bytes) -> Result<Bytes, CallError> {
@@ -166,6 +151,24 @@ impl RuntimeClient {
                 Err(CallError::Send(FrameError::Io(error)))
             }
             (Ok(()), Err(error)) => Err(CallError::Read(error)),
+        }
+    }
+}
+
+/// Connects; a runtime whose queue of connections is full is busy, not gone.
+pub(crate) async fn connect_when_free(socket: &Path, end: Instant) -> io::Result<UnixStream> {
+    let (mut pause, longest) = BUSY_PAUSE;
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() + pause >= end {
+                    let busy = "its queue of connections stayed full";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, busy));
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+            connected => return connected,
         }
     }
 }

@@ -22,6 +22,7 @@ mod ready;
 mod reply;
 mod route;
 mod server;
+pub mod v2;
 
 pub use client::{CallError, Connection, RuntimeClient};
 pub use envelope::{Envelope, JsonProblem, ParseError, Parsed};
@@ -31,11 +32,12 @@ pub use go_duration::GoDuration;
 pub use ids::{child_id, fallback_id, message_id};
 pub use name::{ActorName, ActorNameError, SocketPathTooLong, check_socket_path};
 pub use raw::{Member, RawJson, RawObject};
-pub use ready::{NotReady, READY_FILE_NAME, SOCKET_NAME, wait_ready};
+pub use ready::{NotReady, READY_FILE_NAME, Ready, SOCKET_NAME, read_ready, wait_ready};
 pub use reply::{ErrorDetails, HeadersField, Reply, ReplyError, ReplyItem};
 pub use route::Route;
 pub use server::{
-    EnvelopeItem, Handler, HandlerError, HandlerItem, RequestEnvelope, ServeError, ServerOptions, serve,
+    EnvelopeItem, Handler, HandlerError, HandlerItem, Protocols, RequestEnvelope, ServeError, ServerOptions,
+    serve,
 };
 
 /// The runtime for Python handlers: the whole of `python/asya_runtime.py`, for whoever starts runtimes.

@@ -1,6 +1,8 @@
-//! The readiness handshake between sidecar and runtime (contract §6.8).
+//! The readiness handshake between sidecar and runtime (contract §6.8), and how protocol v2 is found.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -17,6 +19,10 @@ pub const SOCKET_NAME: &str = "asya-runtime.sock";
 
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(50);
+/// Most of the ready file that is read.
+const MAX_READY_FILE: u64 = 4096;
+/// Digits of a nonce.
+const NONCE: std::ops::RangeInclusive<usize> = 8..=64;
 /// Longest wait for one connection.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -28,6 +34,53 @@ pub struct NotReady {
     pub waited: Duration,
     /// What was missing.
     pub missing: String,
+}
+
+/// What a ready file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Where protocol v2 is served, if it is.
+    pub v2: Option<Advert>,
+}
+
+/// The line of the ready file that offers protocol v2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advert {
+    /// The second socket, beside the first.
+    pub socket: PathBuf,
+    /// New at every start of the server; comes back in each HELLO.
+    pub nonce: String,
+}
+
+/// Reads the ready file in `socket_dir`; `None` if there is none.
+///
+/// Lines that are not known, and such that are not as PROTOCOL.md says, are passed over.
+pub fn read_ready(socket_dir: &Path) -> io::Result<Option<Ready>> {
+    let file = match File::open(socket_dir.join(READY_FILE_NAME)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_READY_FILE).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(Some(Ready {
+        v2: text.lines().find_map(|line| parse_advert(socket_dir, line)),
+    }))
+}
+
+fn parse_advert(socket_dir: &Path, line: &str) -> Option<Advert> {
+    let mut words = line.split_ascii_whitespace();
+    let ("v2", name, nonce, None) = (words.next()?, words.next()?, words.next()?, words.next()) else {
+        return None;
+    };
+    // A name, not a path: it lies beside the file.
+    let is_name = !name.contains('/') && name != "." && name != "..";
+    let is_nonce = NONCE.contains(&nonce.len()) && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_name && is_nonce).then(|| Advert {
+        socket: socket_dir.join(name),
+        nonce: nonce.to_owned(),
+    })
 }
 
 /// Waits until the ready file is in `socket_dir` and `socket` accepts a connection, which is closed at once.

@@ -1,45 +1,56 @@
-//! The runtime's end of protocol v1, for handlers written in Rust.
+//! The runtime's end of both protocols, for handlers written in Rust.
 //!
 //! Implement [`Handler`], describe the socket with [`ServerOptions`], run [`serve`]. The server reads and answers
-//! connections side by side, but runs at most [`ServerOptions::concurrency`] handlers at a time.
+//! connections side by side, but runs at most [`ServerOptions::concurrency`] handlers at a time, whichever protocol
+//! they were called over.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use thiserror::Error;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
 
-use crate::frame::{DEFAULT_MAX_FRAME, FrameError, read_frame, write_frame};
+use crate::frame::DEFAULT_MAX_FRAME;
 use crate::name::SocketPathTooLong;
 use crate::ready::SOCKET_NAME;
 
 mod answer;
 mod files;
 mod handler;
+mod run;
+mod v1;
+mod v2;
 
-use files::SocketFiles;
+use files::Listening;
 pub use handler::{EnvelopeItem, Handler, HandlerError, HandlerItem, RequestEnvelope};
+use run::Runner;
+use v2::{Arbiter, Phase};
 
-/// Connections that may wait or dawdle beside those whose handler runs.
-const WAITING: usize = 64;
 /// Pause after a failed accept, and how many in a row end the server.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_FAILURES: u32 = 100;
 
+/// Which protocols a server speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocols {
+    /// Both (PROTOCOL.md). Where the path of the second socket is too long for a socket address, v1 only.
+    #[default]
+    V1AndV2,
+    /// As runtimes did before there was v2.
+    V1Only,
+}
+
 /// Where and how to serve.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Directory of socket and ready file; made if missing.
+    /// Directory of sockets and ready file; made if missing.
     pub socket_dir: PathBuf,
-    /// Name of the socket in it (default [`SOCKET_NAME`]).
+    /// Name of the socket in it (default [`SOCKET_NAME`]). That of protocol v2 has `.v2` behind it.
     pub socket_name: String,
-    /// Mode bits of the socket (default `0o666`); `None` leaves what the umask gives.
+    /// Mode bits of the sockets (default `0o666`); `None` leaves what the umask gives.
     pub chmod: Option<u32>,
     /// Longest request and longest answer in bytes (default [`DEFAULT_MAX_FRAME`]).
     pub max_frame: usize,
@@ -49,6 +60,13 @@ pub struct ServerOptions {
     pub validation: bool,
     /// How long a peer may take to send its request, and to take its answer (default 30 s each).
     pub io_timeout: Duration,
+    /// The protocols (default both).
+    pub protocols: Protocols,
+    /// v2: the time that clients are told to give a cancelled request before they have it killed (default 5 s).
+    pub cancel_grace: Duration,
+    /// v2: how long to serve on after `shutdown` for the client's goodbye, or the file `sidecar-drained` in the
+    /// socket directory (default 0: not at all).
+    pub shutdown_grace: Duration,
 }
 
 impl ServerOptions {
@@ -62,6 +80,9 @@ impl ServerOptions {
             concurrency: NonZeroUsize::MIN,
             validation: true,
             io_timeout: Duration::from_secs(30),
+            protocols: Protocols::default(),
+            cancel_grace: Duration::from_secs(5),
+            shutdown_grace: Duration::ZERO,
         }
     }
 
@@ -94,9 +115,10 @@ pub enum ServeError {
 
 /// Serves `handler` until `shutdown` ends.
 ///
-/// Listens, then writes the ready file. At shutdown socket and ready file are removed first, so that nobody new
-/// comes; connections that were already made are accepted and answered, then it returns. Dropping the future ends
-/// everything at once and removes the files too.
+/// Listens, then writes the ready file. At shutdown a client of protocol v2 gets the time to drain that
+/// [`ServerOptions::shutdown_grace`] allows. Then sockets and ready file are removed, so that nobody new comes;
+/// connections that were already made are accepted and answered, what runs for v2 is answered too, then it returns.
+/// Dropping the future ends everything at once and removes the files too.
 ///
 /// A handler that panics costs its own request an error item, nothing else.
 pub async fn serve<H: Handler>(
@@ -104,67 +126,34 @@ pub async fn serve<H: Handler>(
     handler: H,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    let (listener, files) = SocketFiles::create(&options)?;
-    let running = Semaphore::new(options.concurrency.get());
-    let server = Arc::new(Server {
-        options,
-        handler: Arc::new(handler),
-        running,
-    });
-    let mut connections = JoinSet::new();
-
-    let accepted = accept_until(&listener, &server, &mut connections, shutdown).await;
-    drop(files);
-    if accepted.is_ok() {
-        // What stands in the kernel's queue has been promised an answer.
-        while let Some(stream) = accept_waiting(&listener) {
-            connections.spawn(Arc::clone(&server).connection(stream));
+    let Listening { v1, v2, files } = Listening::start(&options)?;
+    let runner = Arc::new(Runner::new(options, handler));
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let (drained, is_drained) = oneshot::channel();
+    // In a task, so that it does not share one with whoever serves; in a set, so that it ends with this future.
+    let mut arbiter = JoinSet::new();
+    match v2 {
+        Some((listener, advert)) => {
+            let serving = Arbiter::new(Arc::clone(&runner), listener, advert.nonce, phases, drained);
+            arbiter.spawn(serving.run());
         }
+        // Nobody has to drain.
+        None => drop(drained),
     }
-    drop(listener);
-    while let Some(ended) = connections.join_next().await {
+    let drain = async {
+        shutdown.await;
+        phase.send_replace(Phase::Stopping);
+        // An error is the end of the arbiter, or that there is none.
+        let _ = is_drained.await;
+    };
+    let accepted = v1::serve(&runner, v1, files, drain, || {
+        phase.send_replace(Phase::Finishing);
+    })
+    .await;
+    while let Some(ended) = arbiter.join_next().await {
         propagate_panic(ended);
     }
     accepted
-}
-
-async fn accept_until<H: Handler>(
-    listener: &UnixListener,
-    server: &Arc<Server<H>>,
-    connections: &mut JoinSet<()>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    let mut shutdown = std::pin::pin!(shutdown);
-    let room = WAITING.saturating_add(server.options.concurrency.get());
-    let mut failures = 0;
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown => return Ok(()),
-            Some(ended) = connections.join_next() => propagate_panic(ended),
-            accepted = listener.accept(), if connections.len() < room => match accepted {
-                Ok((stream, _)) => {
-                    failures = 0;
-                    connections.spawn(Arc::clone(server).connection(stream));
-                }
-                Err(error) if failures >= ACCEPT_FAILURES => return Err(ServeError::Accept(error)),
-                Err(_) => {
-                    failures += 1;
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-}
-
-/// A connection that waits in the kernel's queue, if there is one.
-fn accept_waiting(listener: &UnixListener) -> Option<UnixStream> {
-    use std::os::fd::AsFd;
-    // Asked of the kernel, not of the reactor, which may not have heard of the newest connection yet.
-    let listener = std::os::unix::net::UnixListener::from(listener.as_fd().try_clone_to_owned().ok()?);
-    let (stream, _) = listener.accept().ok()?;
-    stream.set_nonblocking(true).ok()?;
-    UnixStream::from_std(stream).ok()
 }
 
 /// Handler panics are caught where the handler runs; any other is a defect of this crate and must not hide.
@@ -173,85 +162,5 @@ fn propagate_panic(ended: Result<(), JoinError>) {
         && let Ok(panic) = error.try_into_panic()
     {
         std::panic::resume_unwind(panic);
-    }
-}
-
-struct Server<H> {
-    options: ServerOptions,
-    handler: Arc<H>,
-    running: Semaphore,
-}
-
-impl<H: Handler> Server<H> {
-    /// One connection: one request, one answer. A peer that goes away in between gets nothing.
-    async fn connection(self: Arc<Self>, mut stream: UnixStream) {
-        let limit = self.options.io_timeout;
-        let request = timeout(limit, read_frame(&mut stream, self.options.max_frame)).await;
-        let answer = match request {
-            Ok(Ok(body)) => self.answer(&body).await,
-            Ok(Err(error @ FrameError::TooLong { .. })) => {
-                let error = HandlerError::new(error.to_string()).code("connection_error");
-                return self.refuse(stream, &answer::failure(&error)).await;
-            }
-            // Closed, broken or too slow; a readiness check looks like this.
-            Ok(Err(_)) | Err(_) => return,
-        };
-        // Whether the peer still listens is its own affair: the sidecar sees a missing answer by itself.
-        let _ = timeout(limit, write_frame(&mut stream, &answer)).await;
-    }
-
-    /// Answers a request that is too long, then takes the rest of it off the peer, who reads only when it has sent.
-    async fn refuse(&self, mut stream: UnixStream, answer: &Bytes) {
-        let discarded = async {
-            write_frame(&mut stream, answer).await?;
-            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
-            Ok::<_, FrameError>(())
-        };
-        // As above: a peer that is gone, or never stops, has had its answer.
-        let _ = timeout(self.options.io_timeout, discarded).await;
-    }
-
-    async fn answer(&self, body: &Bytes) -> Bytes {
-        let request = match answer::request(body, self.options.validation) {
-            Ok(request) => request,
-            Err(error) => {
-                // In its turn, like any other: a sidecar takes the answer to an empty frame for the proof that the
-                // handler which did not answer before has ended.
-                let _turn = self.running.acquire().await;
-                return answer::failure(&error);
-            }
-        };
-        let Ok(_permit) = self.running.acquire().await else {
-            return answer::failure(&HandlerError::new("the server has stopped"));
-        };
-        let envelope = request.envelope.clone();
-        let result = run(Arc::clone(&self.handler), request)
-            .await
-            .map(|items| answer::success(&envelope, &items, self.options.validation));
-        match result {
-            Ok(answer) if answer.len() > self.options.max_frame => {
-                answer::failure(&HandlerError::new(format!(
-                    "the answer has {} bytes, the limit is {} bytes",
-                    answer.len(),
-                    self.options.max_frame
-                )))
-            }
-            Ok(answer) => answer,
-            Err(error) => answer::failure(&error),
-        }
-    }
-}
-
-/// Runs the handler in a task of its own, which catches a panic and ends with this future.
-async fn run<H: Handler>(
-    handler: Arc<H>,
-    request: RequestEnvelope,
-) -> Result<Vec<HandlerItem>, HandlerError> {
-    let mut task = JoinSet::new();
-    task.spawn(async move { handler.handle(request).await });
-    match task.join_next().await {
-        Some(Ok(result)) => result,
-        Some(Err(error)) => Err(HandlerError::panicked(error)),
-        None => Err(HandlerError::new("the handler did not start")),
     }
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asya_runtime_protocol::{
-    EnvelopeItem, HandlerError, HandlerItem, HeadersField, RawJson, RawObject, Reply, ReplyItem,
-    RequestEnvelope, Route, ServeError, ServerOptions, serve,
+    EnvelopeItem, HandlerError, HandlerItem, HeadersField, Protocols, RawJson, RawObject, Ready, Reply,
+    ReplyItem, RequestEnvelope, Route, ServeError, ServerOptions, read_ready, serve,
 };
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -366,15 +366,48 @@ async fn files_say_when_it_listens_and_are_gone_afterwards() {
     let dir = tempfile::tempdir().unwrap();
     let stale = dir.path().join("asya-runtime.sock");
     drop(tokio::net::UnixListener::bind(&stale).unwrap());
-    let served = Served::with(echo, |options| options.socket_dir = dir.path().to_owned()).await;
-    assert_eq!(std::fs::read(dir.path().join("runtime-ready")).unwrap(), b"ready");
-    assert_eq!(
-        std::fs::metadata(&stale).unwrap().permissions().mode() & 0o7777,
-        0o666
-    );
-    let (_dir, stopped) = served.stop();
-    bounded(stopped).await.unwrap().unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    for protocols in [Protocols::V1Only, Protocols::V1AndV2] {
+        let served = Served::with(echo, |options| {
+            options.socket_dir = dir.path().to_owned();
+            options.protocols = protocols;
+        })
+        .await;
+        let ready = std::fs::read_to_string(dir.path().join("runtime-ready")).unwrap();
+        let found = read_ready(dir.path()).unwrap().unwrap().v2;
+        let mut sockets = vec![stale.clone()];
+        match protocols {
+            Protocols::V1Only => assert_eq!((&*ready, found), ("ready", None)),
+            Protocols::V1AndV2 => {
+                let advert = found.unwrap();
+                assert_eq!(
+                    ready,
+                    format!("ready\nv2 asya-runtime.sock.v2 {}\n", advert.nonce)
+                );
+                sockets.push(advert.socket);
+            }
+        }
+        for socket in &sockets {
+            let mode = std::fs::metadata(socket).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o666);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), sockets.len() + 1);
+        let (_dir, stopped) = served.stop();
+        bounded(stopped).await.unwrap().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_has_room_for_one_protocol_only_gets_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = 107 - dir.path().as_os_str().len() - 1;
+    let served = Served::with(echo, |options| {
+        options.socket_dir = dir.path().to_owned();
+        options.socket_name = "s".repeat(room);
+    })
+    .await;
+    assert_eq!(read_ready(dir.path()).unwrap(), Some(Ready { v2: None }));
+    assert!(text(&served.call(REQUEST).await).starts_with(r#"[{"payload":1,"#));
 }
 
 #[tokio::test]

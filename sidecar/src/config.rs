@@ -20,7 +20,10 @@ pub struct Config {
     pub socket_dir: PathBuf,
     /// File name of the socket. Default `asya-runtime.sock`.
     pub socket_name: String,
-    /// Calls of the runtime that may be under way at once. Default 1, what a v1 runtime serves.
+    /// How to talk to the runtime. Default: as well as it can.
+    pub protocol: Protocol,
+    /// Calls that may be under way at once of a runtime that speaks protocol v1; one of v2 says itself how many it
+    /// takes. Default 1.
     pub slots: usize,
     /// Longest time for one exchange with the runtime, connecting included. Default 5 min.
     pub runtime_timeout: Duration,
@@ -59,6 +62,16 @@ pub enum Credit {
     },
 }
 
+/// The protocol that is spoken with the runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// v2 where the runtime offers it, else v1.
+    #[default]
+    Auto,
+    /// v1, whatever the runtime offers.
+    V1,
+}
+
 /// What an actor is in a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -91,6 +104,7 @@ impl Config {
             error_end: "error-end".into(),
             socket_dir: "/var/run/asya".into(),
             socket_name: "asya-runtime.sock".into(),
+            protocol: Protocol::default(),
             slots: 1,
             runtime_timeout: Duration::from_mins(5),
             runtime_ready_timeout: Duration::from_mins(5),

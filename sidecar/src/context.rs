@@ -3,7 +3,7 @@
 //! Actors never keep each other's references: a reference is dead for ever once its actor has ended. They wake each
 //! other through the [`Doorbell`]s here, which always ring at the present incarnation.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use ractor::ActorRef;
 use tokio::sync::{Notify, watch};
 
 use crate::actors::Message;
-use crate::config::Config;
+use crate::config::{Config, Credit};
 use crate::credit::Credits;
 use crate::ledger::Ledger;
 use crate::meters::Meters;
 use crate::pulse::Pulse;
 use crate::report::Reporter;
+use crate::session::Session;
+use crate::supply::Supplies;
 
 /// Shared by the whole tree; survives every restart in it.
 pub(crate) struct Context {
@@ -34,6 +36,13 @@ pub(crate) struct Context {
     pub(crate) credits: Arc<Credits>,
     pub(crate) doors: Doors,
     pub(crate) readiness: watch::Sender<Readiness>,
+    /// The session with a runtime of protocol v2, while there is one.
+    pub(crate) session: watch::Sender<Option<Arc<Session>>>,
+    /// Slots that are there: as many as calls of v1, or workers of v2, may be under way, whichever was more so far.
+    pub(crate) slots: AtomicUsize,
+    pub(crate) supply: Supplies,
+    /// Whether it was said that batches cannot fill.
+    pub(crate) warned: AtomicBool,
     pub(crate) consuming: watch::Sender<bool>,
     /// Whether the own queue is there, as far as consuming it has shown.
     pub(crate) queue_state: watch::Sender<QueueState>,
@@ -79,10 +88,68 @@ impl Context {
         *self.readiness.borrow() == Readiness::Ready
     }
 
+    /// The session with a runtime of protocol v2, if there is one.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        self.session.borrow().clone()
+    }
+
     /// Sets the readiness and tells whether it was another one before.
     pub(crate) fn set_readiness(&self, readiness: Readiness) -> bool {
         self.readiness
             .send_if_modified(|present| std::mem::replace(present, readiness) != readiness)
+    }
+
+    /// Makes room for what a runtime of protocol v2 runs at once.
+    pub(crate) fn settle_in(&self, session: &Session) {
+        let workers = session.slots();
+        self.slots.fetch_max(workers, Ordering::Relaxed);
+        let at_once = workers.saturating_mul(session.window());
+        self.credits.set_slots(at_once);
+        let batch = usize::try_from(session.welcome.batch_size).unwrap_or(usize::MAX);
+        if let Credit::Fixed(prefetch) = self.config.credit
+            && prefetch < batch
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                actor = %self.actor, prefetch, batch,
+                "batches cannot fill: ASYA_RABBITMQ_PREFETCH is below the batch size of the runtime"
+            );
+        }
+    }
+
+    /// A session is over; the probe looks for the next.
+    pub(crate) fn end_session(&self, session: &Arc<Session>) {
+        let is_present = |present: &Option<Arc<Session>>| {
+            present
+                .as_ref()
+                .is_some_and(|present| Arc::ptr_eq(present, session))
+        };
+        let ended = self.session.send_if_modified(|present| {
+            let ends = is_present(present);
+            if ends {
+                *present = None;
+            }
+            ends
+        });
+        if ended {
+            let readiness = *self.readiness.borrow();
+            if readiness == Readiness::Ready {
+                self.set_readiness(Readiness::NotReady);
+            }
+            self.doors.probe.wake();
+        }
+    }
+
+    /// Tells a runtime of protocol v2 that nothing more comes, and waits until that is on its way.
+    pub(crate) async fn say_goodbye(&self) {
+        if let Some(session) = self.session() {
+            session.goodbye();
+            let mut sessions = self.session.subscribe();
+            let over =
+                sessions.wait_for(|present| present.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &session)));
+            // Without an answer the end of the connection says the same.
+            let _told = tokio::time::timeout(Duration::from_millis(500), over).await;
+        }
     }
 
     /// Notes whether the queue is there and tells whether that is news.
@@ -105,7 +172,7 @@ impl Context {
 pub(crate) struct Doors {
     pub(crate) probe: Doorbell,
     pub(crate) router: Doorbell,
-    pub(crate) slots: Vec<Doorbell>,
+    slots: RwLock<Vec<Arc<SlotDoor>>>,
     pub(crate) publisher: Doorbell,
     pub(crate) acker: Doorbell,
     pub(crate) consumer: Doorbell,
@@ -113,30 +180,60 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self {
-            slots: (0..slots).map(|_| Doorbell::default()).collect(),
-            ..Self::default()
+    /// Does something with the bell of a part; of the slots, with the first.
+    pub(crate) fn with<T>(&self, part: Part, act: impl FnOnce(&Doorbell) -> T) -> T {
+        match part {
+            Part::Consumer => act(&self.consumer),
+            Part::Router => act(&self.router),
+            Part::Slot => act(&self.slot(0).bell),
+            Part::Publisher => act(&self.publisher),
+            Part::Acker => act(&self.acker),
+            Part::Probe => act(&self.probe),
+            Part::Reaper => act(&self.reaper),
         }
     }
 
-    /// The bell of a part; of the slots, the first.
-    pub(crate) fn of(&self, part: Part) -> &Doorbell {
-        match part {
-            Part::Consumer => &self.consumer,
-            Part::Router => &self.router,
-            Part::Slot => &self.slots[0],
-            Part::Publisher => &self.publisher,
-            Part::Acker => &self.acker,
-            Part::Probe => &self.probe,
-            Part::Reaper => &self.reaper,
+    /// The door of a slot, which is there as soon as somebody asks for it.
+    pub(crate) fn slot(&self, index: usize) -> Arc<SlotDoor> {
+        let known = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(door) = known.get(index) {
+            return Arc::clone(door);
         }
+        drop(known);
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        while slots.len() <= index {
+            slots.push(Arc::default());
+        }
+        Arc::clone(&slots[index])
     }
 
     /// Wakes as many idle slots as there may be work for; a slot with nothing to do goes back to sleep.
     pub(crate) fn wake_slots(&self) {
-        for slot in &self.slots {
+        for slot in &*self.slots.read().unwrap_or_else(PoisonError::into_inner) {
             slot.wake();
+        }
+    }
+}
+
+/// How a slot is reached: its actor by a bell, and the pump that serves a worker directly.
+#[derive(Default)]
+pub(crate) struct SlotDoor {
+    pub(crate) bell: Doorbell,
+    /// There may be work, or something to cancel, for the pump.
+    pub(crate) news: Notify,
+    /// Whether the pump serves a worker and waits for news.
+    pub(crate) is_linked: AtomicBool,
+    /// The oldest request that the worker was sent; a successor whose worker hangs in it needs to name it.
+    pub(crate) oldest: AtomicU32,
+}
+
+impl SlotDoor {
+    /// Makes the slot look for work.
+    pub(crate) fn wake(&self) {
+        if self.is_linked.load(Ordering::Acquire) {
+            self.news.notify_one();
+        } else {
+            self.bell.wake();
         }
     }
 }

@@ -89,6 +89,11 @@ impl Credits {
         }
     }
 
+    /// So many calls may be under way at once from now on.
+    pub(crate) fn set_slots(&self, slots: usize) {
+        self.tune(|tuner| tuner.set_slots(slots.max(1)));
+    }
+
     /// Permits handed out and not given back.
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)

@@ -5,7 +5,8 @@
 //! it is not: it knows no broker (that is `asya-transport`), no Kubernetes, no HTTP, and it never looks into a payload.
 //!
 //! Start reading at [`Sidecar::start`], then the state diagram in the ledger, then [`routing`]. The tree is in
-//! [`tree`]; what becomes of a message in which case is in [`admission`], [`routing`] and [`publishing`].
+//! [`tree`]; what becomes of a message in which case is in [`admission`], [`routing`] and [`publishing`]. How a runtime
+//! of protocol v2 is talked to is in [`session`] and [`worker`], v1 in the slot's actor.
 //!
 //! The promise: a delivery is acknowledged only after every message that it led to is confirmed by the broker. A
 //! crash at any point leads to a redelivery, and the repeated messages carry the same ids.
@@ -16,6 +17,7 @@ mod condemn;
 mod config;
 mod context;
 mod credit;
+mod death;
 mod errors;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -27,12 +29,15 @@ mod pulse;
 mod report;
 mod retry;
 mod routing;
+mod session;
 mod sidecar;
 mod supervision;
+mod supply;
 mod tree;
 mod tuning;
+mod worker;
 
-pub use config::{Config, Credit, Role};
+pub use config::{Config, Credit, Protocol, Role};
 pub use context::{Fault, Faults, Part, Point, QueueState, RuntimeControl};
 pub use ledger::Stage;
 pub use meters::{METRICS, Meters, Metric, MetricKind, NAMESPACE};

@@ -47,10 +47,6 @@ pub(crate) enum Outcome<'a> {
 
 /// Carries out `plan`; returns how to settle the delivery, which is due once this returns and not before.
 pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a> {
-    // All of them first: no part of a fan-out may come to its end while another is still unknown.
-    for message in &plan.messages {
-        announce(context, message);
-    }
     // Before a dead letter: a refused report brings the message back, and each time would leave another copy there.
     if let Some(report) = &plan.report
         && let Err(error) = context.reporter.finish(report.clone()).await
@@ -80,15 +76,22 @@ pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a>
     }
 }
 
+/// Publishes an item of a run that goes on, in the worst case as an error envelope about itself; returns when it is
+/// confirmed.
+pub(crate) async fn send_item(context: &Context, message: &Planned, patience: &Patience) {
+    send(context, message, false, patience).await;
+}
+
 /// How long missing queues are put up with. One for all messages of a plan, from the first that found none: a large
 /// fan-out to nowhere must not take that long for each part of it.
-struct Patience {
+#[derive(Debug)]
+pub(crate) struct Patience {
     limit: Duration,
     tried_since: OnceLock<Instant>,
 }
 
 impl Patience {
-    fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
             tried_since: OnceLock::new(),
@@ -126,7 +129,7 @@ async fn send(context: &Context, message: &Planned, is_cut_short: bool, patience
 }
 
 /// A child is made known before anything can happen to it.
-fn announce(context: &Context, message: &Planned) {
+pub(crate) fn announce(context: &Context, message: &Planned) {
     if let (Some(parent_id), Content::Envelope(child)) = (&message.child_of, &message.content) {
         context.reporter.progress(Progress {
             actor: context.actor.clone(),

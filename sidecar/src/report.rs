@@ -34,7 +34,7 @@ pub struct Progress {
 }
 
 /// What happened to an envelope at an actor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// It was taken from the queue and understood.
     Received {
@@ -43,6 +43,20 @@ pub enum Event {
     },
     /// It is handed to the runtime.
     Processing,
+    /// An intermediate result of the run under way, for whoever watches; it is published nowhere.
+    Partial {
+        /// Its number in this run, from 0.
+        seq: u64,
+        /// What the handler made so far.
+        value: RawJson,
+    },
+    /// What the handler tells about its progress.
+    Noted {
+        /// How much of the work is done, from 0 to 1.
+        fraction: Option<f64>,
+        /// In words.
+        message: Option<String>,
+    },
     /// The runtime has answered well.
     Completed {
         /// Time between handing it to the runtime and the answer.

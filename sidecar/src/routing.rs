@@ -1,5 +1,7 @@
 //! What a reply of the runtime leads to: a pure function from (input, outcome, configuration) to a [`Plan`].
 
+mod ends;
+
 use std::time::Duration;
 
 use asya_runtime_protocol::{
@@ -9,25 +11,26 @@ use asya_runtime_protocol::{
 use asya_transport::{QueueName, Settlement};
 
 use crate::admission::{DeliveryFacts, Work};
-use crate::config::{Config, Role};
-use crate::context::backoff;
-use crate::errors::{Failure, OUTPUT_ATTEMPT, dead_letter, error_message, fail};
-use crate::ledger::CallOutcome;
+use crate::config::Config;
+use crate::errors::{Failure, OUTPUT_ATTEMPT, error_message, fail};
+use crate::ledger::{CallEnd, CallOutcome};
 use crate::plan::{Content, Kind, Plan, Planned, Reason, Verdict};
-use crate::report::{FinalReport, FinalStatus};
 use crate::retry::{self, After, CallTime, Record, RunFailure};
 
-/// First and longest pause before an end actor tries a message again.
-const END_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+use ends::{retry_end, route_end};
+
+/// What an envelope that somebody ended is called.
+const CANCELLED: &str = "cancelled";
 
 /// Decides what becomes of a delivery after its call.
 pub(crate) fn route(
     config: &Config,
     work: &Work,
-    outcome: &CallOutcome,
+    call: &CallEnd,
     delivery: &DeliveryFacts,
     time: CallTime,
 ) -> Plan {
+    let outcome = &call.outcome;
     let items = match outcome {
         CallOutcome::Reply(reply) => Reply::parse(reply.clone()).map_err(|error| error.to_string()),
         CallOutcome::Broken(text) | CallOutcome::Unread(text) | CallOutcome::Unusable(text) => {
@@ -37,34 +40,106 @@ pub(crate) fn route(
             "Runtime timeout exceeded after {}",
             GoDuration(work.budget)
         )),
+        CallOutcome::Died(death) => Err(death.code().into()),
+        CallOutcome::Cancelled => Err(CANCELLED.into()),
+        CallOutcome::Expired => {
+            let failure = Failure::new(Reason::Deadline, "Deadline exceeded");
+            return fail(config, &work.envelope, &work.body, delivery, failure);
+        }
         CallOutcome::SlotCrashed => Err("The sidecar crashed repeatedly while this message was run".into()),
     };
+    let sent = call.streamed.sent;
     match (items, config.role.is_end()) {
-        (Ok(items), false) => match after_items(config, work, &items, time) {
-            After::Again(plan) => plan,
-            After::Over(runs) => route_step(config, work, items, runs.as_ref()),
-        },
-        (Ok(items), true) => route_end(config, work, items, delivery),
-        (Err(error), false) => {
-            let failed = RunFailure::of_call(outcome, &error);
-            match retry::after(config, work, &[failed], time) {
+        (Ok(rest), is_end) => {
+            let held = call.streamed.held.as_deref().cloned();
+            let items: Vec<_> = held.into_iter().chain(rest).collect();
+            if is_end {
+                return route_end(config, work, items, delivery);
+            }
+            match after_items(config, work, &items, sent, time) {
                 After::Again(plan) => plan,
                 After::Over(runs) => {
-                    let failure = Failure {
-                        runs,
-                        ..Failure::new(Reason::Runtime, error)
-                    };
-                    fail(config, &work.envelope, &work.body, delivery, failure)
+                    let mut plan = route_step(config, work, items, sent, runs.as_ref());
+                    if let (Some(error), Verdict::Success { .. }) = (&call.streamed.failure, &plan.verdict) {
+                        plan.verdict = Verdict::Failed {
+                            reason: Reason::Runtime,
+                            error: error.clone(),
+                        };
+                    }
+                    plan
                 }
             }
         }
-        (Err(error), true) => retry_end(config, work, delivery, Failure::new(Reason::Runtime, error)),
+        (Err(error), false) => after_broken_call(config, work, call, error, delivery, time),
+        (Err(error), true) => retry_end(config, work, delivery, call_failure(outcome, error)),
     }
+}
+
+/// A call brought no usable answer.
+fn after_broken_call(
+    config: &Config,
+    work: &Work,
+    call: &CallEnd,
+    error: String,
+    delivery: &DeliveryFacts,
+    time: CallTime,
+) -> Plan {
+    let streamed = &call.streamed;
+    // What was only held back was not published, so it does not stand in the way of another run.
+    let runs = if streamed.sent == 0 {
+        let failed = RunFailure::of_call(&call.outcome, &error);
+        match retry::after(config, work, &[failed], time) {
+            After::Again(plan) => return plan,
+            After::Over(runs) => runs,
+        }
+    } else {
+        None
+    };
+    let is_wanted = !matches!(call.outcome, CallOutcome::Cancelled);
+    let held = streamed.held.as_deref().filter(|_| is_wanted).cloned();
+    let failure = call_failure(&call.outcome, error);
+    if streamed.sent == 0 && held.is_none() {
+        let failure = Failure { runs, ..failure };
+        return fail(config, &work.envelope, &work.body, delivery, failure);
+    }
+    // The items before are good; the call failed at the next one (rulings 7).
+    let failed_at = streamed.sent + usize::from(held.is_some());
+    let mut plan = route_step(
+        config,
+        work,
+        held.into_iter().collect(),
+        streamed.sent,
+        runs.as_ref(),
+    );
+    if let [first] = plan.messages.as_mut_slice()
+        && let Content::Envelope(envelope) = &mut first.content
+    {
+        envelope.route.set_split();
+    }
+    let what = (failure.error.as_str(), failure.details.clone());
+    plan.messages
+        .push(item_error(config, &work.envelope, failed_at, what, runs.as_ref()));
+    plan.verdict = Verdict::Failed {
+        reason: Reason::Runtime,
+        error: failure.error,
+    };
+    plan
+}
+
+fn call_failure(outcome: &CallOutcome, error: String) -> Failure {
+    let mut failure = Failure::new(Reason::Runtime, error);
+    if let CallOutcome::Died(death) = outcome {
+        failure.details = Some(death.details.clone());
+    }
+    failure
 }
 
 /// A run is repeated only if it produced nothing: the good items of a fan-out are sent, and a repeated run would make
 /// them a second time.
-fn after_items(config: &Config, work: &Work, items: &[ReplyItem], time: CallTime) -> After {
+fn after_items(config: &Config, work: &Work, items: &[ReplyItem], sent: usize, time: CallTime) -> After {
+    if sent > 0 {
+        return After::Over(None);
+    }
     let failed = items.iter().map(|item| match item {
         ReplyItem::Error { code, details } => Some(RunFailure::reported(code, details.as_ref())),
         ReplyItem::Output { .. } => None,
@@ -75,11 +150,23 @@ fn after_items(config: &Config, work: &Work, items: &[ReplyItem], time: CallTime
     }
 }
 
-/// Contract data-plane §6.7 and §7.1.
-fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>, runs: Option<&Record>) -> Plan {
+/// The messages of streamed items, which are published while the handler runs; the first of them is item `from`. When
+/// they are known to be a fan-out, and not before, so that the first one is marked as split.
+pub(crate) fn route_stream(config: &Config, work: &Work, items: Vec<ReplyItem>, from: usize) -> Plan {
+    route_items(config, work, items, from, from + 2, None)
+}
+
+/// Contract data-plane §6.7 and §7.1. The first of the items is number `sent`; those before it are published.
+fn route_step(
+    config: &Config,
+    work: &Work,
+    items: Vec<ReplyItem>,
+    sent: usize,
+    runs: Option<&Record>,
+) -> Plan {
     let input = &*work.envelope;
-    let count = items.len();
-    if items.is_empty() {
+    let count = sent + items.len();
+    if count == 0 {
         let mut finished = input.clone();
         finished.route.set_step(input.route.step() + 1);
         let message = Planned {
@@ -92,9 +179,22 @@ fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>, runs: Option<
         };
         return success(vec![message], 0);
     }
-    let mut messages = Vec::with_capacity(count);
+    route_items(config, work, items, sent, count, runs)
+}
+
+/// The messages of some items of `count`, the first of them number `from`.
+fn route_items(
+    config: &Config,
+    work: &Work,
+    items: Vec<ReplyItem>,
+    from: usize,
+    count: usize,
+    runs: Option<&Record>,
+) -> Plan {
+    let input = &*work.envelope;
+    let mut messages = Vec::with_capacity(items.len());
     let mut failure = None;
-    for (index, item) in items.into_iter().enumerate() {
+    for (index, item) in (from..).zip(items) {
         match item {
             ReplyItem::Output {
                 payload,
@@ -115,8 +215,9 @@ fn route_step(config: &Config, work: &Work, items: Vec<ReplyItem>, runs: Option<
             }
             // Only this item fails; the good ones beside it are sent all the same (rulings 7).
             ReplyItem::Error { code, details } => {
-                messages.push(item_error(config, input, index, (&code, details.as_ref()), runs));
                 failure.get_or_insert_with(|| one_line(&code, details.as_ref()));
+                let what = (code.as_str(), details.map(ErrorDetails::into_raw));
+                messages.push(item_error(config, input, index, what, runs));
             }
         }
     }
@@ -229,7 +330,7 @@ fn item_error(
     config: &Config,
     input: &Envelope,
     index: usize,
-    (code, details): (&str, Option<&ErrorDetails>),
+    (code, details): (&str, Option<RawJson>),
     runs: Option<&Record>,
 ) -> Planned {
     let (id, parent_id) = identity(input, index);
@@ -241,95 +342,10 @@ fn item_error(
     if index > 0 {
         failed.route.clear_split();
     }
-    let mut message = error_message(
-        config,
-        &failed,
-        code,
-        details.map(|details| details.as_raw().clone()),
-        runs.cloned(),
-    );
+    let mut message = error_message(config, &failed, code, details, runs.cloned());
     message.message_id = output_id(input, index);
     message.child_of = (index > 0).then(|| input.id.clone());
     message
-}
-
-/// Contract data-plane §9: nothing is published, the result is reported.
-fn route_end(config: &Config, work: &Work, items: Vec<ReplyItem>, delivery: &DeliveryFacts) -> Plan {
-    let mut result = work.envelope.payload.clone();
-    match items.into_iter().next() {
-        Some(ReplyItem::Error { code, details }) => {
-            let failure = Failure {
-                reason: Reason::Runtime,
-                error: one_line(&code, details.as_ref()),
-                details: details.map(ErrorDetails::into_raw),
-                runs: None,
-            };
-            return retry_end(config, work, delivery, failure);
-        }
-        Some(ReplyItem::Output {
-            payload,
-            has_payload: true,
-            ..
-        }) => result = Some(payload),
-        Some(ReplyItem::Output { .. }) | None => {}
-    }
-    Plan {
-        messages: Vec::new(),
-        report: Some(final_report(config, work, result)),
-        settlement: Settlement::Ack,
-        verdict: Verdict::Consumed,
-    }
-}
-
-fn final_report(config: &Config, work: &Work, result: Option<RawJson>) -> FinalReport {
-    let mut report = FinalReport {
-        actor: config.actor.as_str().into(),
-        id: work.envelope.id.clone(),
-        status: FinalStatus::Succeeded,
-        result: None,
-        error: None,
-        error_details: None,
-        message: work.body.clone(),
-    };
-    if config.role == Role::ErrorEnd {
-        let failure = work.envelope.payload.as_ref().map(failure_of).unwrap_or_default();
-        report.status = FinalStatus::Failed;
-        report.error = failure.error.as_ref().and_then(RawJson::to_text);
-        report.error_details = failure.details;
-    } else {
-        report.result = result;
-    }
-    report
-}
-
-/// The members of an error envelope's payload that a final report repeats.
-#[derive(Default)]
-struct WrittenFailure {
-    error: Option<RawJson>,
-    details: Option<RawJson>,
-}
-
-fn failure_of(payload: &RawJson) -> WrittenFailure {
-    match RawObject::try_from(payload.clone()) {
-        Ok(payload) => WrittenFailure {
-            error: payload.get("error"),
-            details: payload.get("details"),
-        },
-        Err(_) => WrittenFailure::default(),
-    }
-}
-
-/// An end actor could not do its work: the queue keeps the message for a while; in the end the dead-letter queue.
-fn retry_end(config: &Config, work: &Work, delivery: &DeliveryFacts, failure: Failure) -> Plan {
-    if delivery.deliveries > config.max_deliveries {
-        return dead_letter(config, Some(&work.envelope), &work.body, delivery, failure);
-    }
-    let after = backoff(END_RETRY.0, END_RETRY.1, delivery.deliveries.saturating_sub(1));
-    tracing::warn!(
-        actor = %config.actor, envelope = %work.envelope.id, error = %failure.error, ?after,
-        "end actor failed, trying again later"
-    );
-    Plan::retry(after)
 }
 
 /// A failure in one line for people: the code, and the message if there is one.

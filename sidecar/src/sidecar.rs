@@ -1,7 +1,7 @@
 //! One sidecar from outside: start it, look at it, drain it, learn why it ended.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::meters::{Meters, NAMESPACE};
 use crate::pulse::{Pulse, Steps};
 use crate::report::{NoReporter, Reporter};
 use crate::supervision::SupervisorMessage;
+use crate::supply::Supplies;
 use crate::tree;
 
 /// A running sidecar. Dropping it kills the tree; what it held returns to the queue.
@@ -60,6 +61,12 @@ pub struct Drained {
 pub struct Snapshot {
     /// Whether the runtime takes calls.
     pub runtime_ready: bool,
+    /// Workers that the runtime has announced; 0 where it speaks protocol v1 and does not tell.
+    pub workers: usize,
+    /// Workers that take requests.
+    pub workers_ready: usize,
+    /// Messages that the runtime runs.
+    pub calls: usize,
     /// Unsettled deliveries by stage; stages without any are absent.
     pub stages: HashMap<Stage, usize>,
     /// Credits taken; equals the number of unsettled deliveries whenever nothing is moving.
@@ -105,8 +112,12 @@ impl Monitor {
 }
 
 fn snapshot(context: &Context) -> Snapshot {
+    let session = context.session();
     Snapshot {
         runtime_ready: context.is_ready(),
+        workers: session.as_ref().map_or(0, |session| session.slots()),
+        workers_ready: session.as_ref().map_or(0, |session| session.ready()),
+        calls: context.ledger.calls(),
         stages: context.ledger.count(),
         credits_taken: context.credits.taken(),
         credit: context.credits.limit(),
@@ -181,22 +192,33 @@ impl Sidecar {
         } else {
             context.ledger.return_all()
         };
+        context.say_goodbye().await;
         if let Err(error) = tree::stop(&self.root, self.handle).await {
             tracing::warn!(actor = %context.actor, %error, "the tree did not end cleanly");
         }
         Drained { returned }
     }
 
+    /// Ends the envelope of that id if it waits or runs here: it fails with the code `cancelled`, whatever its handler
+    /// brings. False if it is not here, or is done already.
+    pub fn cancel(&self, envelope_id: &str) -> bool {
+        let found = self.context.ledger.cancel(envelope_id);
+        self.context.doors.wake_slots();
+        self.context.doors.router.wake();
+        found
+    }
+
     /// Ends a part of the tree as a fault would; false when that part is not there at this moment. For tests of the
     /// tree's healing.
     #[doc(hidden)]
     pub fn inject(&self, part: Part, fault: Fault) -> bool {
-        let door = self.context.doors.of(part);
-        if fault == Fault::Kill {
-            door.kill()
-        } else {
-            door.send(Message::Inject(fault))
-        }
+        self.context.doors.with(part, |door| {
+            if fault == Fault::Kill {
+                door.kill()
+            } else {
+                door.send(Message::Inject(fault))
+            }
+        })
     }
 }
 
@@ -257,8 +279,12 @@ impl SidecarBuilder {
             client: RuntimeClient::new(config.socket(), config.max_message_size),
             ledger: Ledger::default(),
             credits: Credits::new(config.credit, config.slots, config.credit_bytes),
-            doors: Doors::new(config.slots.max(1)),
+            doors: Doors::default(),
             readiness: watch::Sender::new(Readiness::NotReady),
+            session: watch::Sender::new(None),
+            slots: AtomicUsize::new(config.slots.max(1)),
+            supply: Supplies::default(),
+            warned: AtomicBool::new(false),
             consuming: watch::Sender::new(true),
             queue_state: watch::Sender::new(QueueState::Unknown),
             restarts: AtomicU64::new(0),

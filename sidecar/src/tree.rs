@@ -3,8 +3,8 @@
 //! ```text
 //! root                     rest_for_one   10 restarts / 60 s, then the sidecar ends with the cause
 //!  ├─ runtime              one_for_one    2 × slots + 3 / 30 s
-//!  │    ├─ probe
-//!  │    └─ slot 0..n
+//!  │    ├─ probe           finds the runtime, keeps the session with it
+//!  │    └─ slot 0..n       grows with the workers that a runtime announces
 //!  ├─ publisher
 //!  ├─ router
 //!  ├─ lane                 one_for_all    5 / 30 s: consumer and acker share the fate of a broker channel
@@ -36,37 +36,37 @@ use crate::context::Context;
 use crate::ledger::Holder;
 use crate::supervision::{Child, Exit, Policy, Strategy, Supervisor, SupervisorArguments, SupervisorMessage};
 
+/// How much each slot adds to the budget of restarts on the side of the runtime.
+const RESTARTS_PER_SLOT: usize = 2;
+
 /// Starts the whole tree.
 pub(crate) async fn start(
     context: &Arc<Context>,
 ) -> Result<(ActorRef<SupervisorMessage>, JoinHandle<()>), SpawnErr> {
-    let children = vec![
-        runtime(context),
-        holder("publisher", context, Holder::Publisher, Publisher::new),
-        holder("router", context, Holder::Router, Router::new),
-        lane(context),
-        member("reaper", context, Reaper::new),
-    ];
-    let arguments = supervisor(context, "root", Strategy::RestForOne, budget(10, 60), children);
+    let arguments = supervisor(context, "root", Strategy::RestForOne, budget(10, 60), |context| {
+        vec![
+            runtime(context),
+            holder("publisher", context, Holder::Publisher, Publisher::new),
+            holder("router", context, Holder::Router, Router::new),
+            lane(context),
+            member("reaper", context, Reaper::new),
+        ]
+    });
     Actor::spawn(None, Supervisor, arguments).await
 }
 
 fn runtime(context: &Arc<Context>) -> Child {
-    let slots = context.config.slots;
-    subtree(
-        context,
-        "runtime",
-        Strategy::OneForOne,
-        budget(2 * slots + 3, 30),
-        move |context| {
-            let mut children = vec![member("probe", context, Probe::new)];
-            children.extend((0..slots).map(|index| {
-                let slot = move |context| Slot::new(context, index);
-                holder(format!("slot {index}"), context, Holder::Slot(index), slot)
-            }));
-            children
-        },
-    )
+    let slots = context.slots.load(Ordering::Relaxed);
+    let policy = budget(RESTARTS_PER_SLOT * slots + 3, 30);
+    subtree(context, "runtime", Strategy::OneForOne, policy, |context| {
+        let slots = context.slots.load(Ordering::Relaxed);
+        let mut children = vec![member("probe", context, Probe::new)];
+        children.extend((0..slots).map(|index| {
+            let slot = move |context| Slot::new(context, index);
+            holder(format!("slot {index}"), context, Holder::Slot(index), slot)
+        }));
+        children
+    })
 }
 
 fn lane(context: &Arc<Context>) -> Child {
@@ -92,7 +92,7 @@ fn supervisor(
     name: &'static str,
     strategy: Strategy,
     mut policy: Policy,
-    children: Vec<Child>,
+    children: impl Fn(&Arc<Context>) -> Vec<Child> + Send + Sync + 'static,
 ) -> SupervisorArguments {
     policy.max_restarts *= context.budget_factor;
     if context.budget_factor > 1 {
@@ -108,7 +108,11 @@ fn supervisor(
         name,
         strategy,
         policy,
-        children,
+        children: {
+            let context = Arc::clone(context);
+            Arc::new(move || children(&context))
+        },
+        budget_per_child: RESTARTS_PER_SLOT * context.budget_factor,
         on_restart: {
             let context = Arc::clone(context);
             Arc::new(move |child| {
@@ -129,9 +133,11 @@ fn subtree(
     children: impl Fn(&Arc<Context>) -> Vec<Child> + Send + Sync + 'static,
 ) -> Child {
     let context = Arc::clone(context);
+    let children = Arc::new(children);
     child(name, move || {
-        let arguments = supervisor(&context, name, strategy, policy, children(&context));
-        (Supervisor, arguments)
+        let children = Arc::clone(&children);
+        let children = move |context: &Arc<Context>| children(context);
+        (Supervisor, supervisor(&context, name, strategy, policy, children))
     })
 }
 

@@ -26,6 +26,9 @@ const SLOW: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(crate) struct Tuner {
     slots: usize,
+    /// What was configured as the most.
+    limit: usize,
+    /// The most that is held: the limit, or the slots where these are more.
     most: usize,
     credit: usize,
     call: Average,
@@ -44,6 +47,7 @@ impl Tuner {
     pub(crate) fn new(slots: usize, most: usize) -> Self {
         Self {
             slots,
+            limit: most,
             most: most.max(slots),
             credit: slots,
             call: Average::default(),
@@ -51,6 +55,15 @@ impl Tuner {
             around: Average::default(),
             calls: 0,
             stalled: 0,
+        }
+    }
+
+    /// So many calls may be under way at once from now on: at least as many messages may be held.
+    pub(crate) fn set_slots(&mut self, slots: usize) {
+        if slots != self.slots {
+            self.slots = slots;
+            self.most = self.limit.max(slots);
+            self.set(self.enough(self.usual()).min(self.credit).max(slots));
         }
     }
 
@@ -130,14 +143,19 @@ impl Tuner {
 
 /// A moving average in which the latest value counts a quarter.
 #[derive(Debug, Clone, Copy, Default)]
-struct Average(Option<Duration>);
+pub(crate) struct Average(Option<Duration>);
 
 impl Average {
-    fn add(&mut self, value: Duration) {
+    pub(crate) fn add(&mut self, value: Duration) {
         self.0 = Some(match self.0 {
             None => value,
             Some(before) => (before * 3 + value) / 4,
         });
+    }
+
+    /// `None` before the first value.
+    pub(crate) const fn known(self) -> Option<Duration> {
+        self.0
     }
 
     fn value(self) -> Duration {

@@ -209,7 +209,7 @@ impl Reporter for Seen {
             }
             Event::Failed { .. } => "failed",
             Event::Completed { .. } => "completed",
-            Event::Received { .. } | Event::Processing | Event::Child { .. } => return,
+            _ => return,
         };
         *self.0.lock().expect("a lock").entry(kind).or_default() += 1;
     }

@@ -135,15 +135,23 @@ fn succeeds(what: &str) -> Outcome {
     }
 }
 
-/// All calls that ended well ran in one process: the runtime was not lost.
-fn assert_same_runtime(outcome: &Outcome) {
+/// All calls that ended well ran in one process: the worker was not lost.
+fn assert_same_worker(outcome: &Outcome) {
     let first = outcome.processes[0];
     assert!(outcome.processes.iter().all(|process| *process == first));
 }
 
-/// The runtime was replaced between the good calls.
-fn assert_new_runtime(outcome: &Outcome) {
+/// The worker was replaced between the good calls.
+fn assert_new_worker(outcome: &Outcome) {
     assert_ne!(outcome.processes[0], outcome.processes[1]);
+}
+
+/// The call takes its worker with it, and the error says how.
+fn dies(what: &str, how: &str) {
+    let outcome = fails(what);
+    assert_new_worker(&outcome);
+    let said = outcome.said();
+    assert!(said.contains("worker_died") && said.contains(how), "{said}");
 }
 
 #[test]
@@ -159,12 +167,12 @@ fn a_handler_that_raises() {
             .stderr
             .contains("at step: processing_error: no good")
     );
-    assert_same_runtime(&outcome);
+    assert_same_worker(&outcome);
 }
 
 #[test]
 fn a_handler_that_raises_with_a_strange_message() {
-    assert_same_runtime(&fails("raises_with_a_strange_message"));
+    assert_same_worker(&fails("raises_with_a_strange_message"));
 }
 
 #[test]
@@ -183,7 +191,7 @@ fn a_handler_that_raises_with_text_that_is_no_unicode() {
 fn a_handler_that_recurses_without_end() {
     let outcome = fails("recurses");
     assert_eq!(outcome.error().payload()["details"]["type"], "RecursionError");
-    assert_same_runtime(&outcome);
+    assert_same_worker(&outcome);
 }
 
 #[test]
@@ -194,52 +202,52 @@ fn a_handler_that_never_returns_is_replaced_after_its_timeout() {
         "{}",
         outcome.said()
     );
-    assert_new_runtime(&outcome);
+    assert_new_worker(&outcome);
 }
 
 #[test]
 fn a_handler_that_calls_sys_exit() {
     let outcome = fails("calls_sys_exit");
     assert!(outcome.said().contains("sys.exit"), "{}", outcome.said());
-    assert_same_runtime(&outcome);
+    assert_same_worker(&outcome);
 }
 
 #[test]
 fn a_handler_that_calls_os_exit() {
-    assert_new_runtime(&fails("calls_os_exit"));
+    dies("calls_os_exit", "\"exit_code\":5");
 }
 
 #[test]
 fn a_handler_that_is_killed() {
-    assert_new_runtime(&fails("is_killed"));
+    dies("is_killed", "SIGKILL");
 }
 
 #[test]
 fn a_handler_that_crashes() {
-    assert_new_runtime(&fails("is_terminated"));
+    dies("is_terminated", "SIGSEGV");
 }
 
 #[test]
 fn a_handler_that_closes_all_descriptors() {
-    assert_new_runtime(&fails("closes_everything"));
+    dies("closes_everything", "worker_died");
 }
 
 #[test]
 fn a_handler_that_forks_and_returns_in_both_processes() {
-    assert_same_runtime(&succeeds("forks_and_both_return"));
+    assert_same_worker(&succeeds("forks_and_both_return"));
 }
 
 #[test]
 fn a_handler_that_leaves_children_behind() {
     let outcome = succeeds("leaves_children_behind");
-    assert_same_runtime(&outcome);
+    assert_same_worker(&outcome);
     assert_eq!(processes_under(outcome.pipeline.mark()), []);
 }
 
 #[test]
 fn a_handler_that_leaves_children_behind_and_is_killed() {
     let outcome = fails("leaves_a_child_behind_and_is_killed");
-    assert_new_runtime(&outcome);
+    assert_new_worker(&outcome);
     assert_eq!(processes_under(outcome.pipeline.mark()), []);
 }
 
@@ -247,7 +255,7 @@ fn a_handler_that_leaves_children_behind_and_is_killed() {
 fn a_handler_that_prints_results_of_its_own() {
     let outcome = succeeds("prints");
     assert!(outcome.ended.envelopes().iter().all(|one| one["id"] != "not"));
-    assert_same_runtime(&outcome);
+    assert_same_worker(&outcome);
 }
 
 /// Runs one actor whose handler is this Python expression, with `input`.

@@ -13,4 +13,6 @@ mod pipelines;
 mod retries;
 mod run;
 mod sending;
+mod shapes;
 mod terminal;
+mod workers;

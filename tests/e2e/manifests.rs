@@ -198,3 +198,50 @@ fn a_python_that_does_not_exist_is_a_mistake_with_a_hint() {
         assert!(ended.stderr.contains(text), "{text:?} in:\n{}", ended.stderr);
     }
 }
+
+#[test]
+fn settings_of_the_runtime_that_cannot_hold_are_refused() {
+    let pipeline = Pipeline::new()
+        .file("steps.py", "def run(payload):\n    return payload\n")
+        .actor(&Actor::python("both", "steps.run").runtime("{stream: true, batch: {size: 4}}"))
+        .actor(
+            &Actor::python("two-ways", "steps.run")
+                .runtime("{workers: 4}")
+                .variable("ASYA_WORKERS", "2"),
+        )
+        .actor(&Actor::python("many", "steps.run").runtime("{concurrency: 5000}"))
+        .actor(&Actor::python("old", "steps.run").sidecar_variable("ASYA_RUNTIME_PROTOCOL", "v3"));
+    let ended = pipeline.asya("run").args(["--input", "1"]).run();
+    let report = assert_refused(&pipeline, ended).stderr;
+    assert_problem(
+        &report,
+        "spec.runtime.stream",
+        &["cannot both stream and take batches of 4"],
+    );
+    assert_problem(
+        &report,
+        "env[1].value",
+        &["ASYA_WORKERS is \"2\" here and 4 in spec.runtime.workers"],
+    );
+    assert_problem(&report, "spec.runtime.concurrency", &["5000 is too large"]);
+    assert!(
+        !report.contains("v3"),
+        "manifests with mistakes are not looked at further"
+    );
+}
+
+#[test]
+fn settings_that_do_not_fit_the_handler_are_refused_where_they_stand() {
+    let pipeline = Pipeline::new()
+        .file("steps.py", "def run(payload):\n    return payload\n")
+        .actor(&Actor::python("waits", "steps.run").runtime("{concurrency: 8}"))
+        .actor(&Actor::python("streams", "steps.run").variable("ASYA_STREAM", "true"));
+    let ended = pipeline.asya("run").args(["--input", "1"]).run();
+    let report = assert_refused(&pipeline, ended).stderr;
+    assert_problem(
+        &report,
+        "spec.runtime.concurrency",
+        &["actors.yaml:8:", "async def"],
+    );
+    assert_problem(&report, "env[1].value", &["ASYA_STREAM=true needs a generator"]);
+}

@@ -1,6 +1,6 @@
 //! On a terminal: one live line per actor, colours unless they are not wanted, and results apart from both.
 
-use asya_tests::{Actor, Finished, Pipeline, Screen, wait_for};
+use asya_tests::{Actor, Finished, Pipeline, Running, Screen, wait_for};
 
 const WIDTH: usize = 100;
 
@@ -26,11 +26,10 @@ def second(payload):
         .actor(&Actor::python("second-step", "steps.second"))
 }
 
-/// Runs it with standard error on a pseudo-terminal and standard output in `out.jsonl`. Returns what the live lines
-/// said while the first call of the second actor was under way, and the end.
-fn run_on_a_terminal(pipeline: &Pipeline, variables: &[(&str, &str)]) -> (Screen, Finished) {
+/// Runs it with standard error on a pseudo-terminal and standard output in `out.jsonl`.
+fn on_a_terminal(pipeline: &Pipeline, route: &str, variables: &[(&str, &str)]) -> Running {
     let command = format!(
-        "stty cols {WIDTH} rows 40; {} run {} --route first-step,second-step --input 1 > {}",
+        "stty cols {WIDTH} rows 40; {} run {} --route {route} --input 1 > {}",
         asya_tests::asya().display(),
         pipeline.path("").display(),
         pipeline.path("out.jsonl").display(),
@@ -43,7 +42,12 @@ fn run_on_a_terminal(pipeline: &Pipeline, variables: &[(&str, &str)]) -> (Screen
     for (name, value) in variables {
         script = script.env(name, value);
     }
-    let running = script.spawn();
+    script.spawn()
+}
+
+/// Returns what the live lines said while the first call of the second actor was under way, and the end.
+fn run_on_a_terminal(pipeline: &Pipeline, variables: &[(&str, &str)]) -> (Screen, Finished) {
+    let running = on_a_terminal(pipeline, "first-step,second-step", variables);
     let live = wait_for("live lines with the figures of this moment", || {
         let screen = Screen::showing(&running.stdout_text(), WIDTH);
         let at_work = screen.rows_of("second-step") == ["second-step 3 queued 1 running 0 done 0 failed"];
@@ -108,4 +112,42 @@ fn without_colours_a_terminal_shows_the_same_lines() {
             .starts_with('m')
     });
     assert_eq!(colour, None, "a colour in {:?}", ended.stdout);
+}
+
+#[test]
+fn a_terminal_shows_what_handlers_tell_in_their_live_lines() {
+    let code = r#"
+import os, time
+from asya_runtime import context
+
+def wait_for(name):
+    while not os.path.exists(name):
+        time.sleep(0.01)
+
+def work(payload):
+    context.progress(0.42, "reading\r\n\x1b[2J page 3")
+    wait_for("noted")
+    yield "so far " * 1000 + "and no further"
+    wait_for("seen")
+    yield "done"
+"#;
+    let actor = Actor::python("worker", "steps.work").runtime("{stream: true}");
+    let pipeline = Pipeline::new().file("steps.py", code).actor(&actor);
+    let running = on_a_terminal(&pipeline, "worker", &[]);
+    let figures = "worker 0 queued 1 running 0 done 0 failed";
+    wait_for("the progress note in the live line", || {
+        let rows = Screen::showing(&running.stdout_text(), WIDTH).rows_of("worker");
+        (rows == [format!("{figures} 42 % reading [2J page 3")]).then_some(())
+    });
+    pipeline.write("noted", "");
+    wait_for("the end of the partial, cut to the width of the terminal", || {
+        let rows = Screen::showing(&running.stdout_text(), WIDTH).rows_of("worker");
+        let told = rows.first()?.strip_prefix(figures)?.trim();
+        (rows.len() == 1 && told.starts_with('…') && told.contains("so far so far")).then_some(())
+    });
+    pipeline.write("seen", "");
+    let ended = running.wait().expect_code(0);
+    let end = Screen::showing(&ended.stdout, WIDTH);
+    assert!(end.rows().iter().all(|row| !row.contains("so far")), "{end:#?}");
+    assert_eq!(pipeline.read("out.jsonl").lines().count(), 1);
 }

@@ -6,7 +6,7 @@ use asya_tests::plant::{ERROR_END, HAPPY_END, Plant, Spec};
 use asya_tests::rabbitmq::Broker;
 use asya_tests::wait_for;
 
-use crate::setup::FAIL;
+use crate::setup::{AUTO, FAIL, Protocol, plant};
 
 #[test]
 fn a_handler_that_always_fails_is_called_once_for_each_message() {
@@ -34,6 +34,10 @@ fn a_handler_that_always_fails_is_called_once_for_each_message() {
 /// The original ended without settling, and its runtime made the next, innocent message wait until it failed too (D-08).
 #[test]
 fn a_call_that_takes_too_long_is_one_error_and_harms_no_other_message() {
+    call_for_too_long(AUTO);
+}
+
+pub(crate) fn call_for_too_long(protocol: Protocol) {
     const SLOW_FIRST: &str = r#"
 import time
 def run(payload):
@@ -42,7 +46,7 @@ def run(payload):
     time.sleep(3 if payload["number"] == 0 else 0)
     return payload
 "#;
-    let mut plant = Plant::new(Broker::shared());
+    let mut plant = plant(protocol);
     plant.send(20, &["one"]);
     plant.add(&Spec::python("one", SLOW_FIRST).sidecar_env("ASYA_RUNTIME_TIMEOUT", "1s"));
     let errors = plant.await_messages(ERROR_END, 1);
@@ -87,7 +91,11 @@ fn a_split_of_a_split_has_ids_of_its_own_and_keeps_headers_and_parents() {
 /// The original turned all messages of that time into errors (D-34).
 #[test]
 fn messages_wait_for_a_runtime_that_is_not_there() {
-    let mut plant = Plant::new(Broker::shared());
+    do_without_a_runtime(AUTO);
+}
+
+pub(crate) fn do_without_a_runtime(protocol: Protocol) {
+    let mut plant = plant(protocol);
     plant.send(50, &["one"]);
     plant.add(&Spec::native("one"));
     for round in 1..=2 {
@@ -98,9 +106,9 @@ fn messages_wait_for_a_runtime_that_is_not_there() {
         let before = plant.pods[0].sidecar.log().len();
         plant.send(50, &["one"]);
         wait_for("the runtime to be missed", || {
-            plant.pods[0].sidecar.log()[before..]
-                .contains("not reachable")
-                .then_some(())
+            let log = &plant.pods[0].sidecar.log()[before..];
+            let missed = ["not reachable", "the session with the runtime is over"];
+            missed.iter().any(|text| log.contains(text)).then_some(())
         });
         plant.pods[0].runtime.start_again();
     }

@@ -5,6 +5,8 @@
 //! identical, message id included (see `asya_tests::plant::Tally`). What it is not: the promises of a single crate,
 //! which its own tests keep, and the configuration of the program, which is in `tests/sidecar`.
 //!
+//! Sidecars and runtimes speak protocol v2 here, and v1 in the module `v1`.
+//!
 //! # The defects of the original
 //!
 //! Each defect of severity A (contract data-plane §16) that concerns a sidecar on RabbitMQ has a test that fails on
@@ -44,3 +46,4 @@ mod sharing;
 mod stopping;
 mod storm;
 mod topology;
+mod v1;

@@ -47,6 +47,22 @@ def run(payload):
     raise ValueError("never")
 "#;
 
+/// The protocol between sidecars and runtimes, as the variable `ASYA_RUNTIME_PROTOCOL` names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Protocol(pub(crate) &'static str);
+
+/// v2, as all tests that do not say otherwise.
+pub(crate) const AUTO: Protocol = Protocol("auto");
+/// v1, as with runtimes of the original.
+pub(crate) const V1: Protocol = Protocol("v1");
+
+/// An installation whose sidecars speak so with their runtimes.
+pub(crate) fn plant(protocol: Protocol) -> Plant<'static> {
+    let mut plant = Plant::new(Broker::shared());
+    plant.set_env("ASYA_RUNTIME_PROTOCOL", protocol.0);
+    plant
+}
+
 /// Starts three actors, the second one in Python.
 pub(crate) fn three_actors(plant: &mut Plant) {
     plant.set_env("ASYA_RABBITMQ_PREFETCH", &PREFETCH.to_string());

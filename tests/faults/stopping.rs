@@ -5,11 +5,15 @@ use asya_tests::plant::{HAPPY_END, Plant, Spec};
 use asya_tests::rabbitmq::Broker;
 use asya_tests::wait_for;
 
-use crate::setup::{ALL_HELD, GATE, NOT_WRITTEN, ROUTE, node, three_actors};
+use crate::setup::{ALL_HELD, AUTO, GATE, NOT_WRITTEN, Protocol, ROUTE, node, plant, three_actors};
 
 #[test]
 fn stopping_under_load_loses_nothing_and_repeats_nothing() {
-    let mut plant = Plant::new(Broker::shared());
+    stop_under_load(AUTO);
+}
+
+pub(crate) fn stop_under_load(protocol: Protocol) {
+    let mut plant = plant(protocol);
     three_actors(&mut plant);
     for round in 0..9 {
         plant.send(250, &ROUTE);
@@ -30,7 +34,11 @@ fn stopping_under_load_loses_nothing_and_repeats_nothing() {
 /// The original turned such a message into an error, or threw its result away (D-13).
 #[test]
 fn a_call_under_way_is_finished_and_settled() {
-    let mut plant = Plant::new(Broker::shared());
+    stop_during_a_call(AUTO);
+}
+
+pub(crate) fn stop_during_a_call(protocol: Protocol) {
+    let mut plant = plant(protocol);
     plant.send(5, &["one"]);
     plant.add(&Spec::python("one", GATE));
     wait_for("the call", || {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use asya_tests::storm::{Options, run};
+use asya_tests::storm::{Options, run_with};
 
-use crate::setup::{PREFETCH, node};
+use crate::setup::{AUTO, PREFETCH, Protocol, node};
 
 #[test]
 fn a_storm_loses_nothing_and_condemns_nothing() {
+    blow(AUTO);
+}
+
+pub(crate) fn blow(protocol: Protocol) {
     let options = Options {
         envelopes: 5_000,
         kills: 16,
@@ -17,6 +21,7 @@ fn a_storm_loses_nothing_and_condemns_nothing() {
         limit: Duration::from_mins(5),
         seed: 7,
     };
-    let outcome = run(&node(), &options, &mut |_| {});
+    let environment = [("ASYA_RUNTIME_PROTOCOL", protocol.0)];
+    let outcome = run_with(&node(), &options, &environment, &mut |_| {});
     assert!(outcome.faults().is_empty(), "{outcome}");
 }

@@ -10,6 +10,8 @@ pub struct Actor {
     variables: Vec<(String, String)>,
     processing_timeout: Option<u32>,
     retry: Option<String>,
+    runtime: Option<String>,
+    sidecar_variables: Vec<(String, String)>,
     command: Option<String>,
 }
 
@@ -23,6 +25,8 @@ impl Actor {
             variables: Vec::new(),
             processing_timeout: None,
             retry: None,
+            runtime: None,
+            sidecar_variables: Vec::new(),
             command: None,
         }
     }
@@ -56,10 +60,24 @@ impl Actor {
         self
     }
 
+    /// One more variable of the sidecar.
+    #[must_use]
+    pub fn sidecar_variable(mut self, name: &str, value: &str) -> Self {
+        self.sidecar_variables.push((name.into(), value.into()));
+        self
+    }
+
     /// `spec.retry`, as YAML on one line.
     #[must_use]
     pub fn retry(mut self, policy: &str) -> Self {
         self.retry = Some(policy.into());
+        self
+    }
+
+    /// `spec.runtime`, as YAML on one line.
+    #[must_use]
+    pub fn runtime(mut self, settings: &str) -> Self {
+        self.runtime = Some(settings.into());
         self
     }
 
@@ -79,6 +97,15 @@ impl Actor {
         }
         if let Some(policy) = &self.retry {
             writeln!(text, "  retry: {policy}")?;
+        }
+        if let Some(settings) = &self.runtime {
+            writeln!(text, "  runtime: {settings}")?;
+        }
+        if !self.sidecar_variables.is_empty() {
+            writeln!(text, "  sidecar:\n    env:")?;
+        }
+        for (name, value) in &self.sidecar_variables {
+            writeln!(text, "    - name: {name}\n      value: {value:?}")?;
         }
         writeln!(text, "  workload:")?;
         if self.command.is_some() {

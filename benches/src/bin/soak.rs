@@ -1,12 +1,13 @@
 //! Kills a pipeline again and again and counts every message at the end. See `soak --help` and `soak rabbitmq --help`.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use asya_benches::soak::line::Line;
 use asya_benches::soak::{self, Options, Progress, rabbitmq, worker};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
@@ -107,8 +108,11 @@ fn main() -> Result<ExitCode> {
 async fn embedded(arguments: Arguments) -> Result<ExitCode> {
     let json = arguments.json.clone();
     let options = options(arguments)?;
-    let mut line = Line::new(options.envelopes);
-    let outcome = soak::run(&options, &mut |progress| line.show(progress)).await?;
+    let of = options.envelopes;
+    let mut line = Line::start();
+    let mut show =
+        |Progress { results, kills }| line.show(|_| format!("{results} of {of} results, {kills} kills"));
+    let outcome = soak::run(&options, &mut show).await?;
     line.end();
     if let Some(path) = &json {
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -145,49 +149,4 @@ fn options(arguments: Arguments) -> Result<Options> {
         seed: arguments.seed.unwrap_or_else(from_clock),
         worker: vec![std::env::current_exe()?, "worker".into()],
     })
-}
-
-/// One line of progress per second; on a terminal always the same line.
-struct Line {
-    envelopes: u64,
-    started: Instant,
-    shown: Option<Instant>,
-    terminal: bool,
-}
-
-impl Line {
-    fn new(envelopes: u64) -> Self {
-        Self {
-            envelopes,
-            started: Instant::now(),
-            shown: None,
-            terminal: stderr().is_terminal(),
-        }
-    }
-
-    fn show(&mut self, Progress { results, kills }: Progress) {
-        // Without a terminal it is a log, which ten seconds suffice for.
-        let pause = Duration::from_secs(if self.terminal { 1 } else { 10 });
-        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let (start, end) = if self.terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
-        let (time, of) = (self.started.elapsed().as_secs(), self.envelopes);
-        // Only to pass the time; a closed standard error is no reason to stop.
-        let _unheard = write!(
-            stderr(),
-            "{start}{time:>4} s  {results} of {of} results, {kills} kills{end}"
-        );
-    }
-
-    fn end(&self) {
-        if self.terminal && self.shown.is_some() {
-            let _unheard = writeln!(stderr());
-        }
-    }
 }

@@ -12,7 +12,9 @@ use crate::machine::Machine;
 pub mod hop;
 pub mod memory;
 pub mod overhead;
+mod place;
 pub mod rabbitmq;
+pub mod runtime;
 pub mod socket;
 pub mod start;
 pub mod store;
@@ -26,6 +28,16 @@ pub enum Section {
     Overhead,
     /// One call of the Python runtime, beside a bare Python socket echo.
     Socket,
+    /// The Python runtime over v2, beside v1 and beside a bare Python loop on one connection.
+    Runtime,
+    /// An `async` handler that sleeps, beside the ideal.
+    RuntimeAsync,
+    /// A batch handler behind a sidecar: full batches beside the ideal, and waiting times.
+    RuntimeBatch,
+    /// A handler that hangs: what other messages notice, and when its worker is replaced.
+    RuntimeHung,
+    /// One hop through a sidecar over v2, beside v1.
+    RuntimeHop,
     /// Memory of an idle sidecar.
     Memory,
     /// Time from `asya run` to the first handler call, beside the start of a bare interpreter.
@@ -52,6 +64,11 @@ impl Section {
             Self::Hop => hop::SECTION,
             Self::Overhead => overhead::SECTION,
             Self::Socket => socket::SECTION,
+            Self::Runtime => runtime::echo::SECTION,
+            Self::RuntimeAsync => runtime::concurrent::SECTION,
+            Self::RuntimeBatch => runtime::batch::SECTION,
+            Self::RuntimeHung => runtime::hung::SECTION,
+            Self::RuntimeHop => runtime::hop::SECTION,
             Self::Memory => memory::SECTION,
             Self::Start => start::SECTION,
             Self::Store => store::SECTION,
@@ -129,6 +146,11 @@ async fn measure<'a>(
         Section::Hop => hop::measure(hops).await?,
         Section::Overhead => overhead::measure(hops).await?,
         Section::Socket => socket::measure(options, say)?,
+        Section::Runtime
+        | Section::RuntimeAsync
+        | Section::RuntimeBatch
+        | Section::RuntimeHung
+        | Section::RuntimeHop => runtime::section(section, options, say).await?,
         Section::Memory => memory::measure(say).await?,
         Section::Start => return start::measure(options, say).await,
         Section::Store => store::measure(options, say).await?,

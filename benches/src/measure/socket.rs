@@ -4,15 +4,14 @@
 //! both free, as they are in real life. Calls are made one after the other; the figure is the median call.
 
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use asya_runtime_protocol::{DEFAULT_MAX_FRAME, Reply, RuntimeClient};
 use bytes::Bytes;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::Options;
+use super::place::Placement;
 use crate::figures::Row;
 use crate::python::{Script, Server, resolve};
 use crate::stage::envelope;
@@ -29,58 +28,26 @@ const WARM: usize = 200;
 /// Calls whose times are looked at together before the clock is asked whether the stretch is over.
 const BATCH: usize = 50;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Placement {
-    /// Client on the first core, server on the second.
-    Pinned,
-    Free,
-}
-
 /// The rows of this section.
 pub fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let python = resolve(&options.python)?;
-    let mut placements = vec![Placement::Free];
-    if thread::available_parallelism()?.get() > 1 {
-        placements.insert(0, Placement::Pinned);
-    }
     let mut rows = Vec::new();
-    for placement in placements {
+    for placement in Placement::all()? {
         say(&format!(
-            "socket: {placement:?}, {} rounds for each size",
+            "socket: {placement}, {} rounds for each size",
             options.rounds
         ));
-        // A thread of its own, because a pinned thread stays so.
-        let measured = thread::scope(|scope| scope.spawn(|| in_place(placement, options, &python)).join());
-        rows.extend(measured.map_err(|_| anyhow!("the measuring thread panicked"))??);
+        rows.extend(placement.run(async || compare(placement, options, &python).await)?);
     }
     Ok(rows)
 }
 
-fn in_place(placement: Placement, options: &Options, python: &Path) -> Result<Vec<Row>> {
-    let core = match placement {
-        Placement::Free => None,
-        Placement::Pinned => {
-            let mut first = CpuSet::new();
-            first.set(0);
-            sched_setaffinity(None, &first).context("cannot pin the client to the first core")?;
-            Some(1)
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(compare(placement, options, python, core))
-}
-
-async fn compare(
-    placement: Placement,
-    options: &Options,
-    python: &Path,
-    core: Option<usize>,
-) -> Result<Vec<Row>> {
+async fn compare(placement: Placement, options: &Options, python: &Path) -> Result<Vec<Row>> {
     let directory = tempfile::Builder::new().prefix("asya-bench-").tempdir()?;
-    let start = async |script, name| Server::start(script, python, &directory.path().join(name), core).await;
-    let ours = start(Script::Runtime, "ours").await?;
+    let start = async |script, name| {
+        Server::start(script, python, &directory.path().join(name), placement.server()).await
+    };
+    let ours = start(Script::ECHO, "ours").await?;
     let bare = start(Script::BareEcho, "bare").await?;
     let [ours, bare] =
         [ours.socket(), bare.socket()].map(|socket| RuntimeClient::new(socket, DEFAULT_MAX_FRAME));
@@ -101,14 +68,7 @@ async fn compare(
                 times.push(calls(client, &request, |_, time| time < options.stretch / 2).await?);
             }
         }
-        let name = format!(
-            "call with {name}, {}",
-            if core.is_some() {
-                "a core each"
-            } else {
-                "not pinned"
-            }
-        );
+        let name = format!("call with {name}, {placement}");
         let row = Row::times(SECTION, name, "us", &our_times, ("bare Python echo", &bare_times));
         rows.push(if placement == Placement::Pinned {
             row.aim(0.9)
@@ -151,7 +111,7 @@ async fn check(client: &RuntimeClient, request: &Bytes) -> Result<()> {
 }
 
 /// An envelope of about `size` bytes whose payload is a list of small records, as JSON in real life is.
-fn structured(size: usize) -> Bytes {
+pub(super) fn structured(size: usize) -> Bytes {
     let record =
         r#"{"id":48213,"name":"section","score":0.8125,"tags":["text","en"],"done":false,"next":null}"#;
     let records = vec![record; (size / (record.len() + 1)).max(1)].join(",");

@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 mod child;
 mod counting;
+pub mod line;
 pub mod outcome;
 pub mod rabbitmq;
 pub mod worker;

@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use asya_tests::rabbitmq::Broker;
 use asya_tests::storm::{self, Options, Outcome, Progress};
 use serde::Serialize;
 
+use super::line::Line;
 use crate::meter::as_f64;
 
 /// Kills of the broker take longer than all others.
@@ -76,8 +77,9 @@ pub fn run(arguments: &Arguments, seed_from_clock: u64) -> Result<ExitCode> {
         "--broker-kills must be at most {MOST_BROKER_KILLS}, and at most --kills"
     );
     let broker = Broker::start(None);
-    let mut line = Line::new(&options);
-    let outcome = storm::run(&broker, &options, &mut |progress| line.show(progress));
+    let mut line = Line::start();
+    let mut show = |seen| line.show(|time| progress(&options, time, seen));
+    let outcome = storm::run(&broker, &options, &mut show);
     line.end();
     if let Some(path) = &arguments.json {
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -134,55 +136,14 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// One line of progress; on a terminal always the same one.
-struct Line {
-    options: Options,
-    started: Instant,
-    shown: Option<Instant>,
-    terminal: bool,
-}
-
-impl Line {
-    fn new(options: &Options) -> Self {
-        Self {
-            options: options.clone(),
-            started: Instant::now(),
-            shown: None,
-            terminal: stderr().is_terminal(),
-        }
-    }
-
-    fn show(&mut self, Progress { ended, struck }: Progress) {
-        // Without a terminal it is a log, which ten seconds suffice for.
-        let pause = Duration::from_secs(if self.terminal { 1 } else { 10 });
-        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let (start, end) = if self.terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
-        let (time, of, kills) = (self.started.elapsed(), self.options.envelopes, self.options.kills);
-        let left = match eta(time, ended, u64::try_from(of).unwrap_or(u64::MAX)) {
-            Some(left) => format!(", {:.0} s left", left.as_secs_f64()),
-            None => String::new(),
-        };
-        // Only to pass the time; a closed standard error is no reason to stop.
-        let _unheard = write!(
-            stderr(),
-            "{start}{:>4} s  {ended} of {of} envelopes, {struck} of {kills} faults, seed {}{left}{end}",
-            time.as_secs(),
-            self.options.seed
-        );
-    }
-
-    fn end(&self) {
-        if self.terminal && self.shown.is_some() {
-            let _unheard = writeln!(stderr());
-        }
-    }
+/// How far it is, `time` after the start.
+fn progress(options: &Options, time: Duration, Progress { ended, struck }: Progress) -> String {
+    let (of, kills, seed) = (options.envelopes, options.kills, options.seed);
+    let left = match eta(time, ended, u64::try_from(of).unwrap_or(u64::MAX)) {
+        Some(left) => format!(", {:.0} s left", left.as_secs_f64()),
+        None => String::new(),
+    };
+    format!("{ended} of {of} envelopes, {struck} of {kills} faults, seed {seed}{left}")
 }
 
 /// The time that the rest will take if it goes on as before.

@@ -134,7 +134,7 @@ impl Actor {
         config.slots = arguments.slots;
         let handler = match &arguments.python {
             Some(python) => {
-                Handler::Python(Server::start(Script::Runtime, python, &config.socket_dir, None).await?)
+                Handler::Python(Server::start(Script::ECHO, python, &config.socket_dir, None).await?)
             }
             None => Handler::Native(Echo::start(&config.socket_dir, arguments.slots, None)),
         };

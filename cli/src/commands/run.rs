@@ -1,6 +1,7 @@
 //! `asya run`: one job through a pipeline.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -35,12 +36,12 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
         .iter()
         .map(|(actor, _)| actor.name.as_str())
         .collect();
-    let screen = Screen::new(names.iter().copied());
+    let screen = Arc::new(Screen::new(names.iter().copied()));
     for notice in &project.notices {
         say(&format!("note: {notice}"));
     }
     let started = Instant::now();
-    let (engine, finals) = Engine::start(&project, &state, Tracker::of_run()).await?;
+    let (engine, finals) = Engine::start(&project, &state, Tracker::of_run(), Arc::clone(&screen)).await?;
     let printer = print_results(finals);
     note_strangers(&engine).await?;
     let left_over: u64 = engine

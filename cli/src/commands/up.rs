@@ -1,6 +1,7 @@
 //! `asya up`: keep a pipeline running.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use asya_transport::Depth;
@@ -28,12 +29,13 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
         .iter()
         .map(|(actor, _)| actor.name.as_str())
         .collect();
-    let screen = Screen::new(names.iter().copied());
+    let screen = Arc::new(Screen::new(names.iter().copied()));
     for notice in &project.notices {
         say(&format!("note: {notice}"));
     }
     let started = Instant::now();
-    let (engine, mut finals) = Engine::start(&project, &state, Tracker::of_everything()).await?;
+    let (engine, mut finals) =
+        Engine::start(&project, &state, Tracker::of_everything(), Arc::clone(&screen)).await?;
     note_strangers(&engine).await?;
     // Results are stored; nobody asked to see them here.
     tokio::spawn(async move { while finals.recv().await.is_some() {} });

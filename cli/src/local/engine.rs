@@ -25,7 +25,7 @@ use super::preflight::Project;
 use super::runtime::{Answered, Runtime};
 use super::state::{Lock, State};
 use super::{ERROR_END, HAPPY_END, Input, settings};
-use crate::view::Tracker;
+use crate::view::{Screen, Told, Tracker};
 
 /// Results that an end actor stores at the same time.
 const END_CONCURRENCY: usize = 4;
@@ -83,6 +83,7 @@ type Depths = BTreeMap<String, Depth>;
 /// What the sidecars report to.
 struct Reports {
     watch: Arc<Watch>,
+    screen: Arc<Screen>,
     /// By actor.
     answered: BTreeMap<String, Answered>,
     /// Taken away at the end, so that whoever prints the finals sees that there will be no more.
@@ -113,9 +114,19 @@ impl Reporter for Reports {
         {
             answered.store(true, Ordering::Relaxed);
         }
-        self.watch
-            .tracker()
-            .progress(&progress.actor, &progress.envelope.id, &progress.event);
+        let (actor, id) = (&progress.actor, &progress.envelope.id);
+        let is_over = {
+            let mut tracker = self.watch.tracker();
+            tracker.progress(actor, id, &progress.event);
+            tracker.is_over()
+        };
+        if is_over {
+            // A generator has ended after all that it yielded.
+            self.watch.changed.notify_one();
+        }
+        if let Some(told) = Told::of(&progress.event) {
+            self.screen.tell(actor, id, &told);
+        }
     }
 
     fn finish(&self, report: FinalReport) -> BoxFuture<'static, Result<(), ReportError>> {
@@ -140,11 +151,13 @@ impl Reporter for Reports {
 }
 
 impl Engine {
-    /// Starts all actors of `project`. Final envelopes of the run come out of the receiver, as they are stored.
+    /// Starts all actors of `project`; what handlers tell is shown on `screen`. Final envelopes of the run come out of
+    /// the receiver, as they are stored.
     pub(crate) async fn start(
         project: &Project,
         state: &State,
         tracker: Tracker,
+        screen: Arc<Screen>,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Bytes>)> {
         let lock = state.lock()?;
         let names = || project.actors.iter().map(|(actor, _)| actor.name.as_str());
@@ -164,6 +177,7 @@ impl Engine {
             ends: Vec::new(),
             reports: Arc::new(Reports {
                 watch,
+                screen,
                 answered: names()
                     .map(|name| (name.to_owned(), Answered::default()))
                     .collect(),

@@ -124,6 +124,12 @@ fn last_line(output: &[u8]) -> String {
         .to_owned()
 }
 
+/// The variables of the runtime that a message names, in order.
+fn variables(message: &str) -> impl Iterator<Item = &str> {
+    let words = message.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    words.filter(|word| word.starts_with("ASYA_"))
+}
+
 /// Asks the runtime itself whether it can import the handler.
 async fn import_problem(actor: &Actor, settings: &RuntimeSettings) -> Option<Problem> {
     let output = match tokio::time::timeout(IMPORT_TIMEOUT, check(settings)).await {
@@ -137,7 +143,6 @@ async fn import_problem(actor: &Actor, settings: &RuntimeSettings) -> Option<Pro
     if output.status.code() == Some(guard::NOT_STARTED.into()) {
         return Some(python_problem(actor, &last_line(&output.stderr)));
     }
-    let key = actor.runtime_env_key("ASYA_HANDLER").unwrap_or_default();
     let answer = output.stdout.split(|byte| *byte == b'\n').rev().find_map(|line| {
         serde_json::from_slice::<Value>(line)
             .ok()
@@ -150,6 +155,10 @@ async fn import_problem(actor: &Actor, settings: &RuntimeSettings) -> Option<Pro
     };
     let message = text("error")
         .unwrap_or_else(|| format!("the handler cannot be loaded: {}", last_line(&output.stderr)));
+    let about = variables(&message).find_map(|variable| actor.runtime_setting_key(variable));
+    let key = about
+        .or_else(|| actor.runtime_env_key("ASYA_HANDLER"))
+        .unwrap_or_default();
     let problem = Problem::new(actor.location(&key), key, message);
     Some(match text("hint") {
         Some(hint) => problem.hint(hint),

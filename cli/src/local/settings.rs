@@ -6,7 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use asya_manifest::{Actor, EnvValue, GoDuration, Problem, Problems, RuntimeKind};
-use asya_sidecar::{BadRetryValue, Config, RetryPolicy, Role};
+use asya_sidecar::{BadRetryValue, Config, Protocol, RetryPolicy, Role};
+
+/// The variable that keeps a sidecar to the older protocol.
+const PROTOCOL: &str = "ASYA_RUNTIME_PROTOCOL";
 
 /// How the runtime of one actor is started.
 #[derive(Debug, Clone)]
@@ -68,8 +71,7 @@ pub(crate) fn runtime(
             }
         }
     }
-    notice_unused(actor, notices);
-    check_retries(actor, problems);
+    check_sidecar(actor, problems);
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf());
     let command = match actor.workload.runtime {
         RuntimeKind::Python => {
@@ -89,20 +91,16 @@ pub(crate) fn runtime(
     }
 }
 
-/// Fields that a manifest may have and this version does nothing with.
-fn notice_unused(actor: &Actor, notices: &mut Problems) {
-    if !actor.runtime_variables().is_empty() {
-        let (key, message) = ("spec.runtime", "has no effect in a local run of this version");
-        notices.push(Problem::new(actor.location(key), key, message));
-    }
-}
-
-/// Retry variables of `spec.sidecar.env` that say nothing usable: a run without retries would not be what was asked
-/// for (rulings 23). What `spec.retry` says has been checked with the manifest.
-fn check_retries(actor: &Actor, problems: &mut Problems) {
+/// Variables of `spec.sidecar.env` that say nothing usable: a run without retries would not be what was asked for
+/// (rulings 23). What `spec.retry` says has been checked with the manifest.
+fn check_sidecar(actor: &Actor, problems: &mut Problems) {
     for (index, (name, value)) in actor.sidecar_env().into_iter().enumerate() {
         let Some(value) = value.literal() else { continue };
-        if let Err(rule) = apply_retry(&mut RetryPolicy::default(), &name, value) {
+        let read = match name.as_str() {
+            PROTOCOL => protocol(value).map(|_| ()),
+            _ => apply_retry(&mut RetryPolicy::default(), &name, value),
+        };
+        if let Err(rule) = read {
             let key = format!("spec.sidecar.env[{index}].value");
             let message = format!("{name} {rule}, not {value:?}");
             problems.push(Problem::new(actor.location(&key), key, message));
@@ -193,10 +191,20 @@ fn apply(config: &mut Config, name: &str, value: &str) {
         "ASYA_MAX_DELIVERIES" => config.max_deliveries = value.parse().unwrap_or(config.max_deliveries),
         "ASYA_MAX_HOPS" => config.max_hops = value.parse().unwrap_or(config.max_hops),
         "ASYA_MAX_MESSAGE_SIZE" => config.max_message_size = value.parse().unwrap_or(config.max_message_size),
+        PROTOCOL => config.protocol = protocol(value).unwrap_or(config.protocol),
         _ => {
             // What cannot be used was refused before anything started.
             let _checked = apply_retry(&mut config.retry, name, value);
         }
+    }
+}
+
+/// What the sidecar and its runtime speak.
+fn protocol(value: &str) -> Result<Protocol, String> {
+    match value {
+        "" | "auto" => Ok(Protocol::Auto),
+        "v1" => Ok(Protocol::V1),
+        _ => Err(String::from("must be auto or v1")),
     }
 }
 

@@ -12,8 +12,8 @@ impl Lines {
     pub(super) fn new(names: &[String]) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let width = names.iter().map(String::len).max().unwrap_or(0);
-        let look =
-            ProgressStyle::with_template("  {prefix} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let look = ProgressStyle::with_template("  {prefix} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let each = names
             .iter()
             .map(|name| {

@@ -2,11 +2,13 @@
 //! then. Standard output belongs to the results alone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use asya_transport::Depth;
 use console::style;
 
+use super::told::{Pace, Told};
 use super::tracker::{ActorFigures, Tracker};
 use super::writer::{Job, ask, say};
 
@@ -20,6 +22,7 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Screen {
     /// What the live lines are about; none without a terminal.
     live: Option<Vec<String>>,
+    pace: Mutex<Pace>,
 }
 
 impl Screen {
@@ -29,7 +32,22 @@ impl Screen {
         if let Some(names) = &live {
             ask(Job::Live(names.clone()));
         }
-        Self { live }
+        Self {
+            live,
+            pace: Mutex::default(),
+        }
+    }
+
+    /// Shows what a handler tells about an envelope, at once and as a line of its own. On a terminal the actor's live
+    /// line has it.
+    pub(crate) fn tell(&self, actor: &str, id: &str, told: &Told) {
+        if self.live.is_some() {
+            return;
+        }
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.allows(actor, Instant::now()) {
+            say(&told.plain(actor, id));
+        }
     }
 
     /// How long the figures may be shown before new ones are worth a look.
@@ -83,8 +101,11 @@ fn live_line(figures: &ActorFigures, depth: Option<&Depth>) -> String {
         0 => String::new(),
         count => format!(" {} retried", style(format!("{count:>6}")).for_stderr().yellow()),
     };
+    let told = figures.told().map_or_else(String::new, |told| {
+        format!("  {}", style(told.live()).for_stderr().cyan())
+    });
     format!(
-        "{} queued {} running {} done {failed} failed{retried}",
+        "{} queued {} running {} done {failed} failed{retried}{told}",
         number(waiting),
         number(figures.running() as u64),
         style(format!("{:>6}", figures.done)).for_stderr().green(),

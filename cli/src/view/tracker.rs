@@ -6,6 +6,7 @@ use asya_runtime_protocol::RawJson;
 use asya_sidecar::{Event, FinalReport, FinalStatus};
 
 use super::recent::{Recent, Times};
+use super::told::Told;
 
 /// Envelopes of either end that are kept to be shown one by one: good and bad.
 const KEPT: (usize, usize) = (8, 20);
@@ -23,12 +24,29 @@ pub(crate) struct ActorFigures {
     pub(crate) retried: usize,
     /// How long the calls took, those that failed included.
     pub(crate) times: Times,
+    /// What was told last about a call under way, and the envelope of that.
+    told: Option<(String, Told)>,
+    /// Envelopes of this run in the handler that have brought children already. The first item of a generator has the
+    /// id of its input, and may come to its end while others are still to be made.
+    yielding: HashSet<String>,
 }
 
 impl ActorFigures {
     /// Handler calls under way.
     pub(crate) fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// What the handler told last, while that call is under way.
+    pub(super) fn told(&self) -> Option<&Told> {
+        self.told.as_ref().map(|(_, told)| told)
+    }
+
+    /// The call with envelope `id` has ended. True if it was under way.
+    fn ended(&mut self, id: &str) -> bool {
+        self.told.take_if(|(about, _)| about == id);
+        self.yielding.remove(id);
+        self.running.remove(id)
     }
 }
 
@@ -132,24 +150,30 @@ impl Tracker {
                 figures.running.insert(id.to_owned());
             }
             Event::Completed { took, .. } => {
-                figures.running.remove(id);
+                figures.ended(id);
                 figures.done += 1;
                 figures.times.push(*took);
             }
             Event::Retrying { took, .. } => {
-                figures.running.remove(id);
+                figures.ended(id);
                 figures.retried += 1;
                 figures.times.push(*took);
             }
             Event::Failed { took, .. } => {
-                if figures.running.remove(id) {
+                if figures.ended(id) {
                     figures.times.push(*took);
                 }
                 figures.failed += 1;
                 self.failed_at.insert(id, actor.to_owned());
             }
+            Event::Partial { .. } | Event::Noted { .. } => {
+                figures.told = Told::of(event).map(|told| (id.to_owned(), told));
+            }
             Event::Child { id, parent_id } => {
                 if matches!(&self.scope, Scope::Run(open) if open.contains_key(parent_id)) {
+                    if figures.running.contains(parent_id) {
+                        figures.yielding.insert(parent_id.clone());
+                    }
                     self.sent(id);
                 }
             }
@@ -214,7 +238,7 @@ impl Tracker {
 
     /// Whether every envelope of this run, children included, has come to its end.
     pub(crate) fn is_over(&self) -> bool {
-        self.open_count == 0
+        self.open_count == 0 && self.actors.values().all(|actor| actor.yielding.is_empty())
     }
 
     /// Envelopes of this run that have not come to their end.

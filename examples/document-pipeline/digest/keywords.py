@@ -1,8 +1,9 @@
 """Actor ``keywords``: what a section is about.
 
-A class handler: the lexicon and the term model are read once, when the
-runtime starts, and serve every message after that. The same shape loads a
-neural network.
+A class handler that takes batches: the lexicon and the term model are read
+once in each worker and serve every message after that, and one call gets
+many sections. The same shape runs a neural network: load it in ``__init__``,
+then make one forward pass for each batch.
 """
 
 import json
@@ -36,17 +37,29 @@ class KeywordModel:
         self._sections = int(model["sections"])
         self._frequency = model["frequency"]  # type: Dict[str, int]
 
-    def annotate(self, payload: Payload) -> Payload:
-        """Adds ``category`` (``{"name", "confidence"}``) and ``keywords`` (best first)."""
-        title = words(payload["title"])
-        lines = [words(text) for text in payload["sentences"]]
-        lines += [words(cell) for table in payload.get("tables", []) for row in table for cell in row]
-        result = dict(payload)
-        result["category"] = self._classify(title, lines)
-        result["keywords"] = self._rank(title, lines)[: payload["options"]["keywords"]]
+    def annotate(self, payloads: List[Payload]) -> List[Payload]:
+        """Adds ``category`` (``{"name", "confidence"}``) and ``keywords`` (best first) to each payload.
+
+        Each section is judged by itself: which others are in its batch changes
+        nothing. What they share is the work that depends on a word alone: every
+        term of the batch is looked up and weighed once.
+        """
+        sections = [_Section(payload) for payload in payloads]
+        vocabulary = set()  # type: Set[str]
+        vocabulary.update(*(section.vocabulary for section in sections))
+        rarity = {term: self._rarity(term) for term in vocabulary if self._useful(term)}
+        return [self._annotated(section, rarity) for section in sections]
+
+    def _annotated(self, section: "_Section", rarity: Dict[str, float]) -> Payload:
+        result = dict(section.payload)
+        result["category"] = self._classify(section.title, section.lines)
+        ranked = self._rank(section.title, section.lines, rarity)
+        result["keywords"] = ranked[: section.payload["options"]["keywords"]]
         return result
 
-    def _rank(self, title: List[str], lines: List[List[str]]) -> List[str]:
+    def _rank(
+        self, title: List[str], lines: List[List[str]], rarity: Dict[str, float]
+    ) -> List[str]:
         terms = Counter(word for line in lines + [title] for word in line if self._useful(word))
         phrases = Counter(pair for line in lines + [title] for pair in self._pairs(line))
         titled = set(title)
@@ -59,13 +72,13 @@ class KeywordModel:
             else:
                 # Said once, here and nowhere else: an accident, not a subject.
                 continue
-            scores[word] = count * self._rarity(word) * boost
+            scores[word] = count * rarity[word] * boost
         for (first, second), count in phrases.items():
             if count < 2:
                 continue
-            rarity = (self._rarity(first) + self._rarity(second)) / 2
+            together = (rarity[first] + rarity[second]) / 2
             boost = _TITLE_BOOST if titled.issuperset((first, second)) else 1.0
-            scores[first + " " + second] = count * rarity * boost * _PHRASE_BOOST
+            scores[first + " " + second] = count * together * boost * _PHRASE_BOOST
         ranked = sorted(scores, key=lambda term: (-scores[term], term))
         return _without_overlap(ranked)
 
@@ -94,6 +107,18 @@ class KeywordModel:
 
     def _rarity(self, term: str) -> float:
         return math.log(1 + self._sections / (1 + self._frequency.get(term, 0)))
+
+
+class _Section:
+    """The words of one payload."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+        self.title = words(payload["title"])
+        self.lines = [words(text) for text in payload["sentences"]]
+        for table in payload.get("tables", []):
+            self.lines += [words(cell) for row in table for cell in row]
+        self.vocabulary = {word for line in self.lines + [self.title] for word in line}
 
 
 def _without_overlap(ranked: List[str]) -> List[str]:

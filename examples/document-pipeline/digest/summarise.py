@@ -1,26 +1,32 @@
 """Actor ``summarise``: the sentences that say most, in their own order.
 
-Payload mode, extractive: no sentence is invented.
+Payload mode, extractive: no sentence is invented. A generator that streams
+(``spec.runtime.stream``): what it yields is shown at once, and what it
+returns goes on.
 """
 
 from collections import Counter
-from typing import Dict, List
+from typing import Dict, Generator, Iterator, List
 
 from digest.text import Payload, finished, words
 
 _IDEAL_WORDS = 22
 
 
-def summarise(payload: Payload) -> Payload:
-    """Adds ``summary`` and drops the working fields; the last actor of most routes."""
-    chosen = best_sentences(
-        payload["sentences"], payload["keywords"], payload["options"]["sentences"]
-    )
-    return finished(payload, summary=" ".join(chosen))
+def summarise(payload: Payload) -> Generator[str, None, Payload]:
+    """Yields each sentence of the summary, the best one first. Returns the payload with its
+    ``summary``, in the order of the text, and without working fields.
+    """
+    taken = []  # type: List[int]
+    lines = payload["sentences"]
+    for index in best_first(lines, payload["keywords"], payload["options"]["sentences"]):
+        taken.append(index)
+        yield lines[index]
+    return finished(payload, summary=" ".join(lines[index] for index in sorted(taken)))
 
 
-def best_sentences(sentences: List[str], keywords: List[str], wanted: int) -> List[str]:
-    """The ``wanted`` best sentences, in the order of the text.
+def best_first(sentences: List[str], keywords: List[str], wanted: int) -> Iterator[int]:
+    """The places of the ``wanted`` best sentences, the best one first.
 
     A sentence earns points for keywords (early ones count more) and for
     words that the section repeats; the opening and the closing sentence get
@@ -30,15 +36,13 @@ def best_sentences(sentences: List[str], keywords: List[str], wanted: int) -> Li
     tokens = [words(sentence) for sentence in sentences]
     weights = _weights(tokens, keywords)
     remaining = list(range(len(sentences)))
-    taken = []  # type: List[int]
-    while remaining and len(taken) < wanted:
+    for _ in range(min(wanted, len(sentences))):
         # The negated index prefers the earlier sentence on a tie.
         best = max(remaining, key=lambda i: (_score(i, tokens, weights), -i))
         remaining.remove(best)
-        taken.append(best)
+        yield best
         for word in set(tokens[best]):
             weights[word] = weights.get(word, 0.0) / 2
-    return [sentences[index] for index in sorted(taken)]
 
 
 def _weights(tokens: List[List[str]], keywords: List[str]) -> Dict[str, float]:

@@ -32,6 +32,27 @@ def through_json(value: Any) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 
 
+def one_by_one(batch_handler: Callable[[List[Any]], List[Any]]) -> Callable[[Any], Any]:
+    """A batch handler as one that takes single payloads."""
+
+    def handle(payload: Any) -> Any:
+        (result,) = batch_handler([payload])
+        return result
+
+    return handle
+
+
+def streamed(handler: Callable[[Any], Any], payload: Any) -> Tuple[List[Any], Any]:
+    """What a streaming handler yields, and what it returns."""
+    shown = []
+    generator = handler(payload)
+    while True:
+        try:
+            shown.append(next(generator))
+        except StopIteration as stop:
+            return shown, stop.value
+
+
 class Pipeline:
     """Moves payloads along their routes the way the sidecars do."""
 
@@ -39,8 +60,8 @@ class Pipeline:
         self._handlers = {
             "split": split.split,
             "clean": clean.clean,
-            "keywords": keywords.KeywordModel().annotate,
-            "summarise": summarise.summarise,
+            "keywords": one_by_one(keywords.KeywordModel().annotate),
+            "summarise": lambda payload: streamed(summarise.summarise, payload)[1],
             "code-outline": code_outline.outline,
         }  # type: Dict[str, Callable[[Any], Any]]
         self.results = []  # type: List[Payload]
@@ -167,6 +188,56 @@ class WholeCorpus(unittest.TestCase):
             )
         self.assertEqual(outputs[0], outputs[1])
         self.assertEqual(json.loads(outputs[0].decode()), self.pipeline.results)
+
+
+class Batches(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cleaned = []
+        for section in split.split({"path": "data"}):
+            try:
+                cleaned.append(clean.clean(section))
+            except ValueError:
+                pass
+        cls.cleaned = cleaned
+        cls.model = keywords.KeywordModel()
+
+    def test_a_section_does_not_depend_on_its_batch(self) -> None:
+        alone = [self.model.annotate([section])[0] for section in self.cleaned]
+        for size in (2, 16, len(self.cleaned)):
+            batches = [self.cleaned[at : at + size] for at in range(0, len(self.cleaned), size)]
+            together = [result for batch in batches for result in self.model.annotate(batch)]
+            self.assertEqual(together, alone, "in batches of {}".format(size))
+
+    def test_payloads_are_left_as_they_were(self) -> None:
+        before = through_json(self.cleaned[:3])
+        self.model.annotate(self.cleaned[:3])
+        self.assertEqual(self.cleaned[:3], before)
+
+
+class Streams(unittest.TestCase):
+    PAYLOAD = {
+        "id": "x",
+        "title": "Queues",
+        "sentences": ["Rain fell.", "A queue keeps messages until a queue is read.", "Messages wait."],
+        "keywords": ["queue", "messages"],
+        "options": {"sentences": 2},
+    }
+
+    def test_each_sentence_is_shown_and_the_section_goes_on(self) -> None:
+        sentences, section = streamed(summarise.summarise, dict(self.PAYLOAD))
+        self.assertEqual(len(sentences), 2)
+        self.assertEqual(sentences[0], self.PAYLOAD["sentences"][1], "the best one first")
+        in_order = [line for line in self.PAYLOAD["sentences"] if line in sentences]
+        self.assertEqual(section["summary"], " ".join(in_order))
+        self.assertEqual(set(section), {"id", "title", "keywords", "summary"})
+
+    def test_a_section_with_few_sentences_gives_them_all(self) -> None:
+        payload = dict(self.PAYLOAD, sentences=["Only this."], options={"sentences": 5})
+        shown, section = streamed(summarise.summarise, payload)
+        self.assertEqual((shown, section["summary"]), (["Only this."], "Only this."))
+        shown, section = streamed(summarise.summarise, dict(payload, sentences=[]))
+        self.assertEqual((shown, section["summary"]), ([], ""))
 
 
 class Requests(unittest.TestCase):

@@ -1,6 +1,7 @@
 //! AsyncActor: its fields ([`Spec`]), what a manifest may say (`shape`, `rules`), and one actor as read from a
 //! file ([`Actor`]).
 
+mod calls;
 mod env;
 mod rules;
 mod shape;
@@ -102,6 +103,16 @@ impl Actor {
             "name"
         };
         Some(self.runtime_env_path()?.index(index).key(field).to_string())
+    }
+
+    /// The key path of whatever gives the runtime this variable: the container's own variable, or the field of
+    /// `spec.runtime` that stands for it.
+    pub fn runtime_setting_key(&self, variable: &str) -> Option<String> {
+        self.runtime_env_key(variable).or_else(|| {
+            let field = self.places.root.keys(&["spec", "runtime"]);
+            let key = field.keys(calls::keys_of(variable)?).to_string();
+            self.places.positions.contains_key(&key).then_some(key)
+        })
     }
 }
 

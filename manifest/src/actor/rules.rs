@@ -143,12 +143,12 @@ fn check_kind(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
     }
 }
 
-fn check_pod(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
+fn check_pod(spec: &Node, spec_path: &KeyPath, found: &mut Findings<'_>) {
     let native = spec.at(&["workload", "runtime"]).and_then(Node::text) == Some("native");
     let Some(pod) = spec.at(&["workload", "template", "spec"]) else {
         return;
     };
-    let path = path.keys(&["workload", "template", "spec"]);
+    let path = spec_path.keys(&["workload", "template", "spec"]);
     for (field, kind) in [("containers", "container"), ("initContainers", "init container")] {
         check_reserved(pod, field, kind, &path, found);
     }
@@ -185,7 +185,9 @@ fn check_pod(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
             "rename or remove this one",
         );
     }
-    check_runtime(runtime, native, &path.index(index), found);
+    let path = path.index(index);
+    check_runtime(runtime, native, &path, found);
+    super::calls::check(spec, spec_path, runtime, &path, found);
 }
 
 fn is_runtime(container: &Node) -> bool {
@@ -337,7 +339,7 @@ fn is_handler(text: &str) -> bool {
 }
 
 /// The item of `env` that counts: the last one of this name.
-fn variable<'a>(container: &'a Node, name: &str) -> Option<(usize, &'a Node)> {
+pub(super) fn variable<'a>(container: &'a Node, name: &str) -> Option<(usize, &'a Node)> {
     let items = container.get("env").map(Node::items).unwrap_or_default();
     items
         .iter()
@@ -345,13 +347,13 @@ fn variable<'a>(container: &'a Node, name: &str) -> Option<(usize, &'a Node)> {
         .rfind(|(_, item)| item.get("name").and_then(Node::text) == Some(name))
 }
 
-struct Literal<'a> {
-    text: &'a str,
-    at: Position,
+pub(super) struct Literal<'a> {
+    pub(super) text: &'a str,
+    pub(super) at: Position,
 }
 
 /// The value as written; none if it comes from elsewhere (`valueFrom`, `$(OTHER)`) or has a wrong type.
-fn literal(item: &Node) -> Option<Literal<'_>> {
+pub(super) fn literal(item: &Node) -> Option<Literal<'_>> {
     let Some(value) = item.get("value") else {
         return item.get("valueFrom").is_none().then_some(Literal {
             text: "",

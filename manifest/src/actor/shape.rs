@@ -1,6 +1,6 @@
 //! The keys and types that an AsyncActor manifest may have.
 
-use crate::shape::{Field, Record, Shape};
+use crate::shape::{Field, Record, Shape, at_least};
 
 /// A whole AsyncActor document.
 pub(crate) static MANIFEST: Record = closed(&[
@@ -56,17 +56,17 @@ static SIDECAR: Record = closed(&[
 ]);
 
 static TIMEOUT: Record = closed(&[
-    Field::optional("processing", Shape::Integer { least: 0 }),
-    Field::optional("gracefulShutdown", Shape::Integer { least: 0 }),
+    Field::optional("processing", at_least(0)),
+    Field::optional("gracefulShutdown", at_least(0)),
 ]);
 
 static SCALING: Record = closed(&[
     Field::optional("enabled", Shape::Bool),
-    Field::optional("minReplicas", Shape::Integer { least: 0 }),
-    Field::optional("maxReplicas", Shape::Integer { least: 1 }),
-    Field::optional("pollingInterval", Shape::Integer { least: 0 }),
-    Field::optional("cooldownPeriod", Shape::Integer { least: 0 }),
-    Field::optional("queueLength", Shape::Integer { least: 1 }),
+    Field::optional("minReplicas", at_least(0)),
+    Field::optional("maxReplicas", at_least(1)),
+    Field::optional("pollingInterval", at_least(0)),
+    Field::optional("cooldownPeriod", at_least(0)),
+    Field::optional("queueLength", at_least(1)),
     Field::optional("advanced", Shape::Record(&ADVANCED)),
     Field::optional("behavior", Shape::Object),
 ]);
@@ -87,7 +87,7 @@ static ADVANCED: Record = Record {
 };
 
 static RETRY: Record = closed(&[
-    Field::optional("maxAttempts", Shape::Integer { least: 1 }),
+    Field::optional("maxAttempts", at_least(1)),
     Field::optional("initialBackoff", Shape::Duration),
     Field::optional("maxBackoff", Shape::Duration),
     Field::optional(
@@ -107,24 +107,24 @@ static RETRY: Record = closed(&[
     Field::optional("maxDuration", Shape::Duration),
     Field::optional("on", Shape::List(&Shape::Text)),
     Field::optional("neverOn", Shape::List(&Shape::Text)),
-    Field::optional("maxDeliveries", Shape::Integer { least: 1 }),
+    Field::optional("maxDeliveries", at_least(1)),
 ]);
 
 static RUNTIME: Record = closed(&[
-    Field::optional("workers", Shape::Integer { least: 1 }),
-    Field::optional("concurrency", Shape::Integer { least: 1 }),
+    Field::optional("workers", Shape::Integer { least: 1, most: 256 }),
+    Field::optional("concurrency", Shape::Integer { least: 1, most: 4096 }),
     Field::optional("batch", Shape::Record(&BATCH)),
     Field::optional("stream", Shape::Bool),
 ]);
 
 static BATCH: Record = closed(&[
-    Field::optional("size", Shape::Integer { least: 1 }),
+    Field::optional("size", Shape::Integer { least: 1, most: 4096 }),
     Field::optional("wait", Shape::Duration),
 ]);
 
 static LIMITS: Record = closed(&[
     Field::optional("messageSize", Shape::Bytes),
-    Field::optional("hops", Shape::Integer { least: 1 }),
+    Field::optional("hops", at_least(1)),
 ]);
 
 const KINDS: &[&str] = &["Deployment", "StatefulSet", "Job"];
@@ -132,7 +132,7 @@ const KINDS: &[&str] = &["Deployment", "StatefulSet", "Job"];
 static WORKLOAD: Record = closed(&[
     Field::optional("kind", Shape::Choice(KINDS)),
     Field::optional("type", Shape::Choice(KINDS)),
-    Field::optional("replicas", Shape::Integer { least: 0 }),
+    Field::optional("replicas", at_least(0)),
     Field::optional("pythonExecutable", Shape::Text),
     Field::optional("runtime", Shape::Choice(&["python", "native"])),
     Field::optional("volumeClaimTemplates", Shape::List(&Shape::Object)),
@@ -231,8 +231,14 @@ mod tests {
                 // The pod is raw JSON in the types.
                 Shape::Record(inner) if inner.open || field.name == "template" => {}
                 Shape::Record(inner) => compare(inner, property, root, &path),
-                Shape::Integer { least } => {
+                Shape::Integer { least, most } => {
                     assert_eq!(property["minimum"].as_i64(), Some(*least), "{path} minimum");
+                    let open = i64::from(u32::MAX);
+                    assert_eq!(
+                        property["maximum"].as_i64().unwrap_or(open),
+                        *most,
+                        "{path} maximum"
+                    );
                 }
                 Shape::Choice(words) => {
                     let choices: BTreeSet<&str> = choices(property);

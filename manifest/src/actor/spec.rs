@@ -228,18 +228,19 @@ pub struct Retry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Runtime {
-    /// Worker processes; the runtime's default is 1.
+    /// Worker processes, 1 to 256; the runtime's default is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u32>,
-    /// Calls at once in one worker; the runtime's default is 1.
+    /// Calls at once in one worker, 1 to 4096; the runtime's default is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub concurrency: Option<u32>,
     /// Several messages in one call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
-    /// Whether a generator's items are published as they come; the runtime's default is false.
+    /// Whether what a generator yields is shown as it comes and only its last value goes on, instead of every value
+    /// going on as a message; not together with batches. The runtime's default is false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
 }
@@ -248,9 +249,9 @@ pub struct Runtime {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Batch {
-    /// Most messages in one call; the runtime's default is 1.
+    /// Most messages in one call, 1 to 4096; the runtime's default is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4096))]
     pub size: Option<u32>,
     /// How long to wait for a full batch; the runtime does not wait by default.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -29,9 +29,10 @@ pub(crate) enum Shape {
     /// Text; other scalars are taken as they are written, as a YAML reader with typed fields does.
     Scalar,
     Bool,
-    /// An integer of at least this and, where it ends up in 32 bits, at most `u32::MAX`.
+    /// An integer within bounds, both included.
     Integer {
         least: i64,
+        most: i64,
     },
     /// A number within bounds, both included.
     Number {
@@ -48,6 +49,13 @@ pub(crate) enum Shape {
     /// A mapping with any keys and one shape of value.
     MapOf(&'static Shape),
     Record(&'static Record),
+}
+
+/// An integer that ends up in 32 bits.
+pub(crate) const fn at_least(least: i64) -> Shape {
+    // u32::MAX; a conversion is not const.
+    let most = 4_294_967_295;
+    Shape::Integer { least, most }
 }
 
 /// A mapping with known keys.
@@ -147,7 +155,7 @@ pub(crate) fn conform(
         Shape::Text => conform_text(node, path, found),
         Shape::Scalar => conform_scalar(node, path, found),
         Shape::Bool => conform_bool(node, path, found),
-        Shape::Integer { least } => conform_integer(node, *least, path, found),
+        Shape::Integer { least, most } => conform_integer(node, *least, *most, path, found),
         Shape::Number { least, most } => conform_number(node, *least, *most, path, found),
         Shape::Choice(words) => conform_choice(node, words, path, found),
         Shape::Duration => conform_duration(node, path, found),

@@ -84,7 +84,7 @@ pub(super) fn conform_bool(node: &mut Node, path: &KeyPath, found: &mut Findings
     }
 }
 
-pub(super) fn conform_integer(node: &Node, least: i64, path: &KeyPath, found: &mut Findings<'_>) {
+pub(super) fn conform_integer(node: &Node, least: i64, most: i64, path: &KeyPath, found: &mut Findings<'_>) {
     match (&node.kind, node.integer()) {
         (_, Some(value)) if value < least => {
             let hint = format!("give {least} or more");
@@ -95,13 +95,9 @@ pub(super) fn conform_integer(node: &Node, least: i64, path: &KeyPath, found: &m
                 &hint,
             );
         }
-        (_, Some(value)) if value > i64::from(u32::MAX) => {
-            found.problem(
-                node.position,
-                path,
-                format!("{value} is too large"),
-                "give at most 4294967295",
-            );
+        (_, Some(value)) if value > most => {
+            let hint = format!("give at most {most}");
+            found.problem(node.position, path, format!("{value} is too large"), &hint);
         }
         (_, Some(_)) => {}
         (Kind::Text(text), None) if text.parse::<i64>().is_ok() => {

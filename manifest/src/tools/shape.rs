@@ -3,7 +3,7 @@
 //! Scalars where text stands are taken as written, and unknown keys are refused, as the original loader does.
 //! What has a message of its own (types, routes, timeouts) is left to [`load`](super::load).
 
-use crate::shape::{Field, Record, Shape};
+use crate::shape::{Field, Record, Shape, at_least};
 
 /// A whole tool file.
 pub(super) static TOOL_FILE: Record = closed(&[
@@ -14,7 +14,7 @@ pub(super) static TOOL_FILE: Record = closed(&[
 
 static DEFAULTS: Record = closed(&[
     Field::nullable("progress", Shape::Bool),
-    Field::nullable("timeout", Shape::Integer { least: i64::MIN }),
+    Field::nullable("timeout", at_least(i64::MIN)),
 ]);
 
 static TOOL: Record = closed(&[
@@ -25,7 +25,7 @@ static TOOL: Record = closed(&[
     Field::nullable("additionalProperties", Shape::Bool),
     Field::nullable("route", Shape::Any),
     Field::nullable("progress", Shape::Bool),
-    Field::nullable("timeout", Shape::Integer { least: i64::MIN }),
+    Field::nullable("timeout", at_least(i64::MIN)),
     Field::nullable("metadata", Shape::MapOf(&Shape::Scalar)),
     Field::nullable("annotations", Shape::Object),
     Field::nullable("output_schema", Shape::Object),

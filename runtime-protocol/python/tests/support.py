@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -86,16 +87,26 @@ def parse(body):
 class Runtime:
     """A serving runtime; a context manager that always ends the process."""
 
-    def __init__(self, handler, directory=None, **variables):
+    def __init__(self, handler, directory=None, socket_name="asya-runtime.sock", new_session=False, limits=None, **variables):
         self.directory = directory or tempfile.mkdtemp(prefix="asya-")
-        self.socket_path = os.path.join(self.directory, "asya-runtime.sock")
+        self.socket_path = os.path.join(self.directory, socket_name)
         self.ready_path = os.path.join(self.directory, "runtime-ready")
         settings = {"ASYA_HANDLER": handler, "ASYA_SOCKET_DIR": self.directory}
         settings.update(variables)
         self._output = open(os.path.join(self.directory, "stdout"), "w+b")
         self._errors = open(os.path.join(self.directory, "stderr"), "w+b")
+
+        def set_limits():
+            for what, value in (limits or {}).items():
+                resource.setrlimit(what, (value, value))
+
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT], env=environment(**settings), stdout=self._output, stderr=self._errors
+            [sys.executable, SCRIPT],
+            env=environment(**settings),
+            stdout=self._output,
+            stderr=self._errors,
+            start_new_session=new_session,
+            preexec_fn=set_limits if limits else None,
         )
         try:
             wait_until(self._ready_or_ended, "the runtime is ready")
@@ -124,7 +135,7 @@ class Runtime:
     @staticmethod
     def _text(file):
         with open(file.name, "rb") as copy:
-            return copy.read().decode("utf-8")
+            return copy.read().decode("utf-8", "replace")
 
     def connect(self):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

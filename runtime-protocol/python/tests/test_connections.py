@@ -175,7 +175,7 @@ class Process(unittest.TestCase):
     def test_ready_file_and_socket(self):
         with Runtime("sample.echo") as runtime:
             with open(runtime.ready_path, "rb") as file:
-                self.assertEqual(file.read(), b"ready")
+                self.assertEqual(file.read().split(b"\n")[0], b"ready")
             status = os.stat(runtime.socket_path)
             self.assertTrue(stat.S_ISSOCK(status.st_mode))
             self.assertEqual(stat.S_IMODE(status.st_mode), 0o666)
@@ -241,6 +241,7 @@ class Process(unittest.TestCase):
             runtime.process.kill()
             runtime.wait()
             self.assertTrue(os.path.exists(runtime.socket_path))
+            wait_until(lambda: self.is_refused(runtime), "its worker to be gone, too")
             with Runtime("sample.echo", directory=runtime.directory) as second:
                 self.assertEqual(second.call(1)[0]["payload"], 1)
                 second.terminate()
@@ -255,7 +256,10 @@ class Process(unittest.TestCase):
                 # The child closes what it inherited as soon as it runs, which may be after its parent has died.
                 wait_until(lambda: self.is_refused(runtime), "connections to be refused")
             finally:
-                os.kill(child, signal.SIGKILL)
+                try:
+                    os.kill(child, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # It has ended with its worker.
 
     @staticmethod
     def is_refused(runtime):

@@ -39,7 +39,7 @@ class Check(unittest.TestCase):
         self.assertIn(hint, caught.exception.hint)
 
     def test_report(self):
-        expected = {"ok": True, "handler": "sample.echo", "kind": "function", "mode": "payload"}
+        expected = {"ok": True, "handler": "sample.echo", "kind": "function", "shape": "function", "mode": "payload"}
         self.assertEqual(check("sample.echo")[:2], (0, expected))
 
     def test_kinds(self):
@@ -49,6 +49,21 @@ class Check(unittest.TestCase):
         self.assert_kind("sample.Bare.fixed", "function")
         self.assert_kind("sample.partial", "callable")
         self.assert_kind("sample.decorated", "function")
+
+    def test_shapes(self):
+        cases = {
+            "sample.echo": "function",
+            "sample.coroutine": "async",
+            "sample.async_partial": "async",
+            "sample.Bare.later": "async",
+            "tasks.instance": "async",
+            "sample.generator": "generator",
+            "generators.Model.process": "generator",
+            "generators.fan_out_async": "async generator",
+            "generators.returned": "function",
+        }
+        for handler, shape in cases.items():
+            self.assertEqual(asya_runtime.resolve_handler(handler).shape, shape, handler)
 
     def test_mode_is_reported(self):
         self.assertEqual(check("envelopes.act", ASYA_HANDLER_MODE="Envelope")[1]["mode"], "envelope")
@@ -96,10 +111,6 @@ class Check(unittest.TestCase):
                     asya_runtime.resolve_handler(name)
 
     def test_unsupported_handlers(self):
-        self.assert_refused("sample.coroutine", "not support", "asyncio.run")
-        self.assert_not_resolved("sample.generator", "generator", "list")
-        self.assert_not_resolved("sample.async_partial", "async def")
-        self.assert_not_resolved("sample.Bare.later", "async def")
         self.assert_not_resolved("sample.Bare", "is a class", "sample.Bare.process")
         self.assert_not_resolved("sample.not_callable", "cannot be called")
         self.assert_not_resolved("sample.no_arguments", "cannot be called with one argument")

@@ -27,6 +27,8 @@ pub(super) fn request(body: &Bytes, validation: bool) -> Result<RequestEnvelope,
     Ok(RequestEnvelope {
         envelope: parsed.envelope,
         body: body.clone(),
+        deadline: None,
+        attempt: 1,
     })
 }
 

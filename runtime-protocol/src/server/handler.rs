@@ -1,6 +1,7 @@
 //! What a handler gets and gives.
 
 use std::fmt;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::task::JoinError;
@@ -40,6 +41,11 @@ pub struct RequestEnvelope {
     pub envelope: Envelope,
     /// The bytes that it was read from.
     pub body: Bytes,
+    /// When its time is up. The sidecar keeps the time, and cancels it by dropping the handler's future. `None` if
+    /// there is no limit, and over protocol v1.
+    pub deadline: Option<Instant>,
+    /// Which try this is, from 1; always 1 over protocol v1.
+    pub attempt: u32,
 }
 
 impl RequestEnvelope {
@@ -54,6 +60,8 @@ impl fmt::Debug for RequestEnvelope {
         // Without the body, which holds the payload.
         f.debug_struct("RequestEnvelope")
             .field("envelope", &self.envelope)
+            .field("deadline", &self.deadline)
+            .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }
 }

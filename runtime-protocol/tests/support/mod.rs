@@ -25,6 +25,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub(crate) mod peer_v2;
+pub(crate) mod servers;
+
 /// No test waits longer for anything.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 

@@ -4,14 +4,14 @@
 //! received and not recorded returns to its queue. While the runtime is not ready nothing is pulled.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use asya_transport::{ConsumeError, Consumer as TransportConsumer};
-use futures::FutureExt as _;
+use asya_transport::{ConsumeError, Consumer as TransportConsumer, Delivery};
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
-use super::{Duty, Message};
+use super::{Duty, Message, spawn_pump};
 
 use crate::context::{Context, Doorbell, Point, QueueState, Readiness, backoff};
 
@@ -38,17 +38,12 @@ impl Duty for Consumer {
         if !*self.context.consuming.borrow() {
             return;
         }
-        let (context, myself) = (Arc::clone(&self.context), myself.clone());
-        self.pump.spawn(async move {
-            let ended = std::panic::AssertUnwindSafe(pump(context)).catch_unwind().await;
-            let cause = match ended {
-                Ok(Err(error)) => error.to_string(),
-                Ok(Ok(never)) => match never {},
-                Err(_) => "the pump panicked".into(),
-            };
-            // Nobody to tell means that the actor is ending already.
-            let _told = myself.cast(Message::Broken(cause));
-        });
+        let context = Arc::clone(&self.context);
+        spawn_pump(
+            &mut self.pump,
+            myself,
+            async move { match pump(context).await? {} },
+        );
     }
 
     /// The pump finds its own work.
@@ -111,7 +106,7 @@ async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorPr
 async fn pull(context: &Context, consumer: &mut dyn TransportConsumer) -> Result<(), ConsumeError> {
     let credit = context.credits.available().await;
     let started = Instant::now();
-    let deliveries = consumer.receive(credit).await?;
+    let deliveries = receive(context, consumer, credit).await?;
     // No await from here on: a delivery is either still in the transport's hands or in the ledger.
     context.meters.received(started.elapsed(), &deliveries);
     for delivery in deliveries {
@@ -119,4 +114,33 @@ async fn pull(context: &Context, consumer: &mut dyn TransportConsumer) -> Result
         context.ledger.insert(delivery, permit);
     }
     Ok(())
+}
+
+/// Receives, and makes known when the queue has nothing: who collects a batch need not wait for more then.
+async fn receive(
+    context: &Context,
+    consumer: &mut dyn TransportConsumer,
+    credit: usize,
+) -> Result<Vec<Delivery>, ConsumeError> {
+    let mut receiving = consumer.receive(credit);
+    if let Poll::Ready(received) = futures::poll!(&mut receiving) {
+        return received;
+    }
+    if context.supply.asks() {
+        context.doors.wake_slots();
+    }
+    // Also when this future is dropped, because nothing is to be pulled any more.
+    let _answered = scopeguard(|| context.supply.answered());
+    receiving.await
+}
+
+/// Does something at the end of a scope, however that is reached.
+fn scopeguard(end: impl FnMut()) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(end)
 }

@@ -12,6 +12,7 @@ pub(crate) mod slot;
 
 use std::marker::PhantomData;
 
+use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
@@ -93,6 +94,24 @@ impl<D: Duty> Actor for Member<D> {
             Message::Inject(fault) => fault.strike(),
         }
     }
+}
+
+/// Starts a task that an actor depends on: how it fails, the actor fails. It ends with the actor.
+fn spawn_pump(
+    tasks: &mut JoinSet<()>,
+    myself: &ActorRef<Message>,
+    pump: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
+) {
+    let myself = myself.clone();
+    tasks.spawn(async move {
+        let cause = match std::panic::AssertUnwindSafe(pump).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the pump panicked".into(),
+        };
+        // Nobody to tell means that the actor is ending already.
+        let _told = myself.cast(Message::Broken(cause));
+    });
 }
 
 /// Removes finished tasks of an actor; one that failed or panicked fails its owner, so that its work is recovered.

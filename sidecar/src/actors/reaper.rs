@@ -48,7 +48,7 @@ fn make_round(context: &Context) {
         tracing::error!(actor = %context.actor, slot, "a slot hung past its own time limit and is killed");
         context.set_readiness(Readiness::Suspended);
         context.doors.probe.wake();
-        context.doors.slots[slot].kill();
+        context.doors.slot(slot).bell.kill();
         context.doors.router.wake();
     }
     context

@@ -16,7 +16,7 @@ use crate::ledger::{CallOutcome, Generation, Holder, MAX_CRASHES, RouterJob};
 use crate::plan::{Plan, Verdict};
 use crate::report::{Event, Progress};
 use crate::retry::CallTime;
-use crate::{condemn, routing};
+use crate::{condemn, publishing, routing};
 
 /// Jobs done before the actor looks at its other ports (stop, kill) again.
 const BATCH: usize = 64;
@@ -61,20 +61,24 @@ impl Router {
                 Some(RouterJob::Route {
                     id,
                     work,
-                    outcome,
-                    took,
+                    call,
                     delivery,
                 }) => {
                     context.checkpoint(Point::Routing).await?;
-                    let plan =
-                        if delivery.crashes >= MAX_CRASHES && !matches!(outcome, CallOutcome::SlotCrashed) {
-                            condemn::plan(&context.config, &work.body, &delivery)
-                        } else {
-                            let time = CallTime::ended_now(took);
-                            routing::route(&context.config, &work, &outcome, &delivery, time)
-                        };
-                    self.report_outcome(&work, &plan, took);
-                    if matches!(outcome, CallOutcome::Reply(_)) && plan.is_failure() {
+                    let is_known = matches!(call.outcome, CallOutcome::SlotCrashed);
+                    let plan = if delivery.crashes >= MAX_CRASHES && !is_known {
+                        condemn::plan(&context.config, &work.body, &delivery)
+                    } else {
+                        let time = CallTime::ended_now(call.took);
+                        routing::route(&context.config, &work, &call, &delivery, time)
+                    };
+                    // All of them first: no part of a fan-out may come to its end while another is still unknown, and
+                    // a run that is reported as over has no more children.
+                    for message in &plan.messages {
+                        publishing::announce(context, message);
+                    }
+                    self.report_outcome(&work, &plan, call.took);
+                    if matches!(call.outcome, CallOutcome::Reply(_)) && plan.is_failure() {
                         context.meters.handler_failed();
                     }
                     context.ledger.routed(id, self.generation, plan);

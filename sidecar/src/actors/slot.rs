@@ -1,21 +1,24 @@
-//! A slot calls the runtime with one delivery at a time.
+//! A slot is the place of one call of a runtime that speaks protocol v1, or of one worker of a runtime that speaks v2.
 //!
-//! It awaits the call inside its handler on purpose: it takes work only when it is idle, so nothing queues behind a
+//! The worker is served by a pump task that the actor owns ([`worker`]). The rest here is about v1. It awaits the call inside its handler on purpose: it takes work only when it is idle, so nothing queues behind a
 //! call, and a kill (by the reaper) cancels it. The connection of a killed slot is closed with it and never reused.
 //! While a call is under way and more work waits, the connection for the next one is made.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use asya_runtime_protocol::{CallError, Connection};
 use ractor::{ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
 
-use super::{Duty, Message};
+use super::{Duty, Message, spawn_pump};
 
 use crate::admission::Work;
-use crate::context::{Context, Doorbell, Point, Readiness};
+use crate::context::{Context, Doorbell, Point, Readiness, SlotDoor};
 use crate::ledger::{CallOutcome, EntryId, Generation, Holder, Stage};
 use crate::report::{Event, Progress};
+use crate::worker::{self, Seat};
 
 /// How long a connection for the next call is waited for. A runtime takes it at once or has no room for it.
 const AHEAD_LIMIT: Duration = Duration::from_millis(1);
@@ -24,6 +27,8 @@ pub(crate) struct Slot {
     context: Arc<Context>,
     index: usize,
     generation: Generation,
+    door: Arc<SlotDoor>,
+    pump: JoinSet<()>,
     /// A connection for the next call, made while the one before was under way.
     ahead: Option<Connection>,
 }
@@ -31,10 +36,14 @@ pub(crate) struct Slot {
 impl Slot {
     pub(crate) fn new(context: Arc<Context>, index: usize) -> Self {
         let generation = context.ledger.recover(Holder::Slot(index));
+        let door = context.doors.slot(index);
+        door.is_linked.store(false, Ordering::Release);
         Self {
             context,
             index,
             generation,
+            door,
+            pump: JoinSet::new(),
             ahead: None,
         }
     }
@@ -42,14 +51,27 @@ impl Slot {
 
 impl Duty for Slot {
     fn door(&self) -> &Doorbell {
-        &self.context.doors.slots[self.index]
+        &self.door.bell
     }
 
-    fn started(&mut self, _: &ActorRef<Message>) {
+    fn started(&mut self, myself: &ActorRef<Message>) {
         self.context.doors.router.wake(); // A delivery that crashed too often may wait for routing now.
+        let seat = Seat {
+            context: Arc::clone(&self.context),
+            index: self.index,
+            generation: self.generation,
+            door: Arc::clone(&self.door),
+        };
+        spawn_pump(&mut self.pump, myself, worker::serve(seat));
     }
 
     async fn look(&mut self, _: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        if self.context.session.borrow().is_some() {
+            return Ok(()); // The pump has its own ears.
+        }
+        if self.index >= self.context.config.slots.max(1) {
+            return Ok(()); // It is here for a worker of protocol v2.
+        }
         if !self.context.is_ready() {
             self.ahead = None;
             return Ok(()); // The probe wakes all slots once the runtime is there.
@@ -108,7 +130,7 @@ impl Slot {
         if work.suspect {
             context.doors.wake_slots(); // They kept still while it ran.
         } else {
-            self.door().wake();
+            self.door.wake();
         }
         Ok(())
     }

@@ -74,6 +74,20 @@ pub(super) fn retrying(route: &Route, attempt: u32, after: Duration, error: &str
     })
 }
 
+/// The handler tells how far it is.
+pub(super) fn noted(route: &Route, fraction: Option<f64>, message: Option<&str>) -> Bytes {
+    let percent = fraction.map(|fraction| format!("{:.0} %", fraction.clamp(0.0, 1.0) * 100.0));
+    let parts: Vec<_> = percent.iter().map(String::as_str).chain(message).collect();
+    encode(&ProgressBody {
+        actors: &route.actors,
+        current_actor_idx: route.current,
+        status: "processing",
+        message: parts.join(": "),
+        message_size_kb: None,
+        duration_ms: None,
+    })
+}
+
 #[derive(Serialize)]
 struct ChildBody<'a> {
     id: &'a str,
@@ -214,6 +228,18 @@ mod tests {
             text(retrying(&route, 2, Duration::from_millis(1500), "bad \"luck\"")),
             r#"{"actors":["a","b"],"current_actor_idx":1,"status":"processing","message":"Retrying in 1.5s (attempt 2): bad \"luck\""}"#
         );
+        let message = |body: Bytes| {
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            (body["status"].clone(), body["message"].clone())
+        };
+        for (fraction, note, expected) in [
+            (Some(0.5), Some("half"), "50 %: half"),
+            (Some(2.0), None, "100 %"),
+            (None, Some("begun"), "begun"),
+        ] {
+            let expected = ("processing".into(), expected.into());
+            assert_eq!(message(noted(&route, fraction, note)), expected);
+        }
         assert_eq!(
             text(child("x-1", "x", &route)),
             r#"{"id":"x-1","parent_id":"x","actors":["a","b"],"current":1}"#

@@ -164,8 +164,12 @@ impl Reporter for GatewayReporter {
                 desk.tell(id, Worth::Passing, age, || bodies::received(route, bytes));
             }
             Event::Processing => desk.tell(id, Worth::Passing, age, || bodies::processing(route, &actor)),
-            // Nothing is said about an empty answer; its end actor says the next thing.
-            Event::Completed { outputs: 0, .. } | Event::Failed { .. } => {}
+            // Nothing is said about an empty answer; its end actor says the next thing. There is no place for partial
+            // results.
+            Event::Completed { outputs: 0, .. } | Event::Failed { .. } | Event::Partial { .. } => {}
+            Event::Noted { fraction, message } => desk.tell(id, Worth::Passing, age, || {
+                bodies::noted(route, fraction, message.as_deref())
+            }),
             Event::Completed { took, rerouted, .. } => {
                 let actors = rerouted.as_deref().unwrap_or(&route.actors);
                 let is_last = usize::try_from(route.current).is_ok_and(|at| at + 1 >= actors.len());

@@ -3,16 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use asya_runtime_protocol::ReplyItem;
 use asya_transport::{Delivery, Settlement};
 use bytes::Bytes;
 
 use crate::admission::{DeliveryFacts, Work};
 use crate::credit::Permit;
+use crate::death::Death;
 use crate::plan::Plan;
 
 /// Identity of a ledger entry inside one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct EntryId(pub(super) u64);
+
+#[cfg(test)]
+impl EntryId {
+    pub(crate) const fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Which incarnation of an actor took a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +36,10 @@ pub(super) struct Entry {
     pub(super) crashes: u32,
     /// How often the runtime closed the connection without reading the request.
     pub(super) unread: u32,
+    /// It ran beside others when its worker was lost, and may be why: it runs alone from now on.
+    pub(super) alone: bool,
+    /// Somebody asked to end it: whatever its run brings, that is its outcome.
+    pub(super) cancelled: bool,
     /// When it was first handed to a runtime, or else planned.
     pub(super) began: Option<Instant>,
     /// When it was decided what is to be published.
@@ -41,10 +54,17 @@ impl Entry {
             state: State::Arrived,
             crashes: 0,
             unread: 0,
+            alone: false,
+            cancelled: false,
             began: None,
             planned: None,
             _permit: permit,
         }
+    }
+
+    /// Whether nothing may run beside it.
+    pub(super) fn runs_alone(&self, work: &Work) -> bool {
+        self.alone || work.suspect
     }
 
     pub(super) fn facts(&self) -> DeliveryFacts {
@@ -64,25 +84,23 @@ pub(super) enum State {
     /// In the router's hand, being parsed.
     Admitting { generation: Generation },
     /// Waits for a slot.
-    Ready(Arc<Work>),
-    /// A slot is calling the runtime.
+    Ready { work: Arc<Work>, since: Instant },
+    /// In the hand of a slot.
     Assigned {
         work: Arc<Work>,
         slot: usize,
         generation: Generation,
-        since: Instant,
+        /// When it began to run; not yet, if it was written ahead.
+        since: Option<Instant>,
+        /// How long the slot may be with it; none for a slot that watches the time of many by itself.
+        limit: Option<Duration>,
     },
     /// The call has ended.
-    Replied {
-        work: Arc<Work>,
-        outcome: CallOutcome,
-        took: Duration,
-    },
+    Replied { work: Arc<Work>, call: CallEnd },
     /// In the router's hand, being routed.
     Routing {
         work: Arc<Work>,
-        outcome: CallOutcome,
-        took: Duration,
+        call: CallEnd,
         generation: Generation,
     },
     /// What is to be published is known.
@@ -104,7 +122,7 @@ impl State {
     pub(super) const fn stage(&self) -> Stage {
         match self {
             Self::Arrived | Self::Admitting { .. } => Stage::Arrived,
-            Self::Ready(_) => Stage::Ready,
+            Self::Ready { .. } => Stage::Ready,
             Self::Assigned { .. } => Stage::Running,
             Self::Replied { .. } | Self::Routing { .. } | Self::Moving => Stage::Routing,
             Self::Planned(_) | Self::Publishing { .. } => Stage::Publishing,
@@ -155,6 +173,27 @@ impl Stage {
     }
 }
 
+/// A call of the runtime that has ended.
+#[derive(Debug, Clone)]
+pub(crate) struct CallEnd {
+    pub(crate) outcome: CallOutcome,
+    /// What it has told before it ended.
+    pub(crate) streamed: Streamed,
+    /// From its beginning to its end; zero if it never began.
+    pub(crate) took: Duration,
+}
+
+/// Items that came before the end of a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streamed {
+    /// Items that are published and confirmed already.
+    pub(crate) sent: usize,
+    /// The first item, while it is not known whether there are others.
+    pub(crate) held: Option<Box<ReplyItem>>,
+    /// What the first of them that was an error said.
+    pub(crate) failure: Option<String>,
+}
+
 /// How a call of the runtime ended.
 #[derive(Debug, Clone)]
 pub(crate) enum CallOutcome {
@@ -168,6 +207,12 @@ pub(crate) enum CallOutcome {
     Unusable(String),
     /// No answer within the time limit.
     Timeout,
+    /// The worker process that ran it alone has ended.
+    Died(Death),
+    /// Somebody asked to end it.
+    Cancelled,
+    /// Its deadline passed while it waited.
+    Expired,
     /// The slot itself hung past the limit and was killed.
     SlotStuck,
     /// The slot crashed with this delivery too often.
@@ -187,8 +232,7 @@ pub(crate) enum RouterJob {
     Route {
         id: EntryId,
         work: Arc<Work>,
-        outcome: CallOutcome,
-        took: Duration,
+        call: CallEnd,
         delivery: DeliveryFacts,
     },
 }

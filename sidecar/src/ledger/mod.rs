@@ -18,6 +18,7 @@ mod entry;
 mod observing;
 mod recovery;
 mod returning;
+mod running;
 #[cfg(test)]
 mod tests;
 
@@ -28,17 +29,15 @@ use std::time::{Duration, Instant};
 use asya_transport::{Delivery, Settlement, SharedReceipt};
 use tokio::sync::Notify;
 
-use crate::admission::{Admission, Work};
+use crate::admission::Admission;
 use crate::credit::Permit;
 use crate::plan::Plan;
 use entry::{Entry, State};
 
 pub use entry::Stage;
-pub(crate) use entry::{CallOutcome, EntryId, Generation, RouterJob};
+pub(crate) use entry::{CallEnd, CallOutcome, EntryId, Generation, RouterJob, Streamed};
 pub(crate) use recovery::{Holder, MAX_CRASHES};
-
-/// Times that a runtime may close the connection of one message unread before that becomes its outcome.
-const MAX_UNREAD: u32 = 5;
+pub(crate) use running::{Assignment, Ended, RunQueue};
 
 /// See the module documentation. Shared by all actors of one tree.
 #[derive(Default)]
@@ -58,7 +57,10 @@ struct Inner {
     to_publish: VecDeque<EntryId>,
     to_settle: VecDeque<EntryId>,
     assigned: usize,
-    suspect_runs: bool,
+    /// Something runs that nothing may run beside.
+    one_runs_alone: bool,
+    /// Running calls that somebody asked to end, and their slots, until these look.
+    to_cancel: Vec<(usize, EntryId)>,
     draining: bool,
 }
 
@@ -90,21 +92,18 @@ impl Ledger {
         let inner = &mut *inner;
         if let Some(id) = inner.to_route.pop_front() {
             let entry = inner.entries.get_mut(&id)?;
-            let State::Replied { work, outcome, took } = std::mem::replace(&mut entry.state, State::Moving)
-            else {
+            let State::Replied { work, call } = std::mem::replace(&mut entry.state, State::Moving) else {
                 unreachable!("the routing queue holds only replied entries");
             };
             entry.state = State::Routing {
                 work: Arc::clone(&work),
-                outcome: outcome.clone(),
-                took,
+                call: call.clone(),
                 generation,
             };
             return Some(RouterJob::Route {
                 id,
                 work,
-                outcome,
-                took,
+                call,
                 delivery: entry.facts(),
             });
         }
@@ -130,7 +129,8 @@ impl Ledger {
         }
         match admission {
             Admission::Run(work) => {
-                entry.state = State::Ready(work);
+                let since = Instant::now();
+                entry.state = State::Ready { work, since };
                 inner.to_run.push_back(id);
             }
             Admission::Refuse(plan) => inner.plan(id, *plan),
@@ -146,108 +146,6 @@ impl Ledger {
         if matches!(entry.state, State::Routing { generation: held, .. } if held == generation) {
             inner.plan(id, plan);
         }
-    }
-
-    /// The next delivery for an idle slot, or `None` when there is none that may run now.
-    ///
-    /// A suspect (a message that was delivered more often than the limit) runs alone: it waits for running work to
-    /// end, and nothing else starts while it runs (rulings 1).
-    pub(crate) fn assign(&self, slot: usize, generation: Generation) -> Option<(EntryId, Arc<Work>)> {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        if inner.suspect_runs || inner.draining {
-            return None;
-        }
-        let id = *inner.to_run.front()?;
-        let entry = inner.entries.get_mut(&id)?;
-        let State::Ready(work) = &entry.state else {
-            unreachable!("the run queue holds only ready entries");
-        };
-        if work.suspect && inner.assigned > 0 {
-            return None;
-        }
-        let work = Arc::clone(work);
-        let now = Instant::now();
-        inner.to_run.pop_front();
-        inner.assigned += 1;
-        inner.suspect_runs = work.suspect;
-        entry.began.get_or_insert(now);
-        entry.state = State::Assigned {
-            work: Arc::clone(&work),
-            slot,
-            generation,
-            since: now,
-        };
-        Some((id, work))
-    }
-
-    /// A slot's call has ended with an outcome.
-    pub(crate) fn replied(&self, id: EntryId, slot: usize, generation: Generation, outcome: CallOutcome) {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let Some((work, since)) = inner.unassign(id, slot, generation) else {
-            return;
-        };
-        if let Some(entry) = inner.entries.get_mut(&id) {
-            entry.state = State::Replied {
-                work,
-                outcome,
-                took: since.elapsed(),
-            };
-            inner.to_route.push_back(id);
-        }
-    }
-
-    /// The runtime was not reachable: the delivery has not been tried and waits, first in line.
-    pub(crate) fn unassigned(&self, id: EntryId, slot: usize, generation: Generation) {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let Some((work, _)) = inner.unassign(id, slot, generation) else {
-            return;
-        };
-        if let Some(entry) = inner.entries.get_mut(&id) {
-            entry.state = State::Ready(work);
-            inner.to_run.push_front(id);
-        }
-    }
-
-    /// The runtime went away without reading the request: as [`unassigned`](Self::unassigned), but a message that this
-    /// happens to again and again may be the cause, and gets `text` as its outcome.
-    pub(crate) fn unread(&self, id: EntryId, slot: usize, generation: Generation, text: String) {
-        let unread = self.lock().entries.get_mut(&id).map_or(0, |entry| {
-            entry.unread += 1;
-            entry.unread
-        });
-        if unread > MAX_UNREAD {
-            self.replied(id, slot, generation, CallOutcome::Unread(text));
-        } else {
-            self.unassigned(id, slot, generation);
-        }
-    }
-
-    /// Runs that have been going on for longer than their own time limit plus `margin` at `now`: the slot's own
-    /// timeout has not worked. They are given the outcome here, and the slots named are to be killed.
-    pub(crate) fn overdue(&self, now: Instant, margin: Duration) -> Vec<usize> {
-        let is_late =
-            |work: &Work, since: &Instant| now.saturating_duration_since(*since) > work.budget + margin;
-        let late: Vec<_> = self
-            .lock()
-            .entries
-            .iter()
-            .filter_map(|(id, entry)| match &entry.state {
-                State::Assigned {
-                    work,
-                    slot,
-                    generation,
-                    since,
-                } if is_late(work, since) => Some((*id, *slot, *generation)),
-                _ => None,
-            })
-            .collect();
-        for (id, slot, generation) in &late {
-            self.replied(*id, *slot, *generation, CallOutcome::SlotStuck);
-        }
-        late.into_iter().map(|(_, slot, _)| slot).collect()
     }
 
     /// The publisher's next plan.
@@ -333,26 +231,6 @@ impl Inner {
             entry.began.get_or_insert(now);
             entry.planned = Some(now);
             self.to_publish.push_back(id);
-        }
-    }
-
-    /// Takes an entry out of the hand of `slot`, if it is still there under this generation.
-    fn unassign(&mut self, id: EntryId, slot: usize, generation: Generation) -> Option<(Arc<Work>, Instant)> {
-        let entry = self.entries.get_mut(&id)?;
-        match &entry.state {
-            State::Assigned {
-                work,
-                slot: held_by,
-                generation: held,
-                since,
-            } if *held_by == slot && *held == generation => {
-                self.assigned -= 1;
-                if work.suspect {
-                    self.suspect_runs = false;
-                }
-                Some((Arc::clone(work), *since))
-            }
-            _ => None,
         }
     }
 }

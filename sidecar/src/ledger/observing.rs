@@ -25,10 +25,17 @@ impl Ledger {
             return None;
         }
         let running = inner.entries.values().filter_map(|entry| match &entry.state {
-            State::Assigned { since, .. } => Some(now.saturating_duration_since(*since)),
+            State::Assigned { since, .. } => since.map(|since| now.saturating_duration_since(since)),
             _ => None,
         });
         running.max()
+    }
+
+    /// How many calls are under way, without what was written ahead.
+    pub(crate) fn calls(&self) -> usize {
+        let inner = self.lock();
+        let runs = |entry: &&Entry| matches!(entry.state, State::Assigned { since: Some(_), .. });
+        inner.entries.values().filter(runs).count()
     }
 
     /// How many entries are in each stage.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{CallOutcome, Entry, EntryId, Generation, State};
+use super::entry::{Entry, EntryId, Generation, State};
 use super::{Inner, Ledger};
 
 /// Crashes with the same delivery in hand after which it is condemned.
@@ -35,14 +35,23 @@ impl Holder {
 
 impl Ledger {
     /// Charges a crash to whatever `holder` had in hand. Call it when the holder has failed by itself.
+    ///
+    /// Of several that a slot had in hand nobody knows which is to blame: each of them runs alone from now on.
     pub(crate) fn charge(&self, holder: Holder) {
         let mut inner = self.lock();
-        for entry in inner
+        let held: Vec<_> = inner
             .entries
             .values_mut()
             .filter(|entry| holder.holds(&entry.state))
-        {
-            entry.crashes += 1;
+            .collect();
+        if matches!(holder, Holder::Slot(_)) && held.len() > 1 {
+            for entry in held {
+                entry.alone = true;
+            }
+        } else {
+            for entry in held {
+                entry.crashes += 1;
+            }
         }
     }
 
@@ -74,29 +83,13 @@ impl Inner {
                 entry.state = State::Arrived;
                 self.to_admit.push_front(id);
             }
-            State::Routing {
-                work, outcome, took, ..
-            } => {
-                entry.state = State::Replied { work, outcome, took };
+            State::Routing { work, call, .. } => {
+                entry.state = State::Replied { work, call };
                 self.to_route.push_front(id);
             }
-            State::Assigned { work, since, .. } => {
-                self.assigned -= 1;
-                if work.suspect {
-                    self.suspect_runs = false;
-                }
-                if entry.crashes >= MAX_CRASHES {
-                    let outcome = CallOutcome::SlotCrashed;
-                    entry.state = State::Replied {
-                        work,
-                        outcome,
-                        took: since.elapsed(),
-                    };
-                    self.to_route.push_front(id);
-                } else {
-                    entry.state = State::Ready(work);
-                    self.to_run.push_front(id);
-                }
+            State::Assigned { work, .. } => {
+                self.released(id, &work);
+                self.run_again(id, work);
             }
             State::Publishing { plan, .. } => {
                 entry.state = State::Planned(Arc::clone(&plan));

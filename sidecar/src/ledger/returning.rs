@@ -2,6 +2,8 @@
 //!
 //! Dropping an entry drops its receipt unsettled, which returns the message.
 
+use std::sync::Arc;
+
 use super::entry::{Entry, EntryId, State};
 use super::{Inner, Ledger};
 
@@ -13,7 +15,7 @@ impl Ledger {
 
     /// Returns every delivery that has not been given to a runtime to the queue, at once. Returns how many.
     pub(crate) fn return_waiting(&self) -> usize {
-        self.return_where(|state| matches!(state, State::Arrived | State::Ready(_)))
+        self.return_where(|state| matches!(state, State::Arrived | State::Ready { .. }))
     }
 
     /// Returns up to `count` deliveries that have not been given to a runtime to the queue, the newest first. Returns
@@ -69,20 +71,19 @@ impl Ledger {
 impl Inner {
     /// Removes an entry from the map and from whichever queue names it.
     fn forget(&mut self, id: EntryId) -> Option<Entry> {
+        if let Some(State::Assigned { work, .. }) = self.entries.get(&id).map(|entry| &entry.state) {
+            let work = Arc::clone(work);
+            self.released(id, &work);
+        }
         let entry = self.entries.remove(&id)?;
         match &entry.state {
             State::Arrived => self.to_admit.retain(|queued| *queued != id),
-            State::Ready(_) => self.to_run.retain(|queued| *queued != id),
+            State::Ready { .. } => self.to_run.retain(|queued| *queued != id),
             State::Replied { .. } => self.to_route.retain(|queued| *queued != id),
             State::Planned(_) => self.to_publish.retain(|queued| *queued != id),
             State::Settling(_) => self.to_settle.retain(|queued| *queued != id),
-            State::Assigned { work, .. } => {
-                self.assigned -= 1;
-                if work.suspect {
-                    self.suspect_runs = false;
-                }
-            }
             State::Admitting { .. }
+            | State::Assigned { .. }
             | State::Routing { .. }
             | State::Publishing { .. }
             | State::Acking { .. }

@@ -156,12 +156,100 @@ fn only_charged_deaths_condemn() {
         matches!(
             job,
             Some(RouterJob::Route {
-                outcome: CallOutcome::SlotCrashed,
+                call: CallEnd {
+                    outcome: CallOutcome::SlotCrashed,
+                    ..
+                },
                 ..
             })
         ),
         "{job:?}"
     );
+}
+
+impl Ledger {
+    /// Whether nothing else is in a slot's hand while something is that runs alone.
+    fn alone_is_alone(&self) -> bool {
+        let inner = self.lock();
+        let assigned = inner.entries.values().filter_map(|entry| match &entry.state {
+            State::Assigned { work, .. } => Some(entry.runs_alone(work)),
+            _ => None,
+        });
+        let alone: Vec<_> = assigned.collect();
+        assert_eq!(alone.len(), inner.assigned);
+        inner.one_runs_alone == (alone == [true]) && (alone.len() < 2 || !inner.one_runs_alone)
+    }
+}
+
+fn ready(deliveries: usize) -> (Bench, Generation) {
+    let bench = Bench::new(deliveries);
+    let (router, slot) = (bench.ledger.next_generation(), bench.ledger.next_generation());
+    for _ in 0..deliveries {
+        bench.deliver(1);
+        bench.admit_next(router);
+    }
+    (bench, slot)
+}
+
+#[test]
+fn what_one_slot_writes_ahead_leaves_a_share_to_the_others() {
+    let (bench, slot) = ready(10);
+    let first = bench.ledger.assign_many(0, slot, 1, 64, 3);
+    assert_eq!(first.len(), 1 + 9 / 3);
+    assert_eq!(bench.ledger.calls(), 1, "what was written ahead does not run");
+    let started: Vec<_> = first.iter().map(|work| work.id).collect();
+    bench.ledger.hand_over(0, slot, Vec::new(), &started);
+    assert_eq!(bench.ledger.calls(), 4);
+}
+
+#[test]
+fn what_was_given_back_comes_first_again_and_in_order() {
+    let (bench, slot) = ready(4);
+    let ids = |work: Vec<Assignment>| work.iter().map(|work| work.id).collect::<Vec<_>>();
+    let taken = ids(bench.ledger.assign_many(0, slot, 3, 0, 1));
+    bench.ledger.give_back(0, slot, &taken, false);
+    assert_eq!(ids(bench.ledger.assign_many(1, slot, 3, 0, 1)), taken);
+}
+
+#[test]
+fn of_several_in_the_hand_of_a_slot_that_crashed_each_runs_alone_and_none_is_charged() {
+    let (bench, slot) = ready(3);
+    assert_eq!(bench.ledger.assign_many(0, slot, 2, 0, 1).len(), 2);
+    bench.ledger.charge(Holder::Slot(0));
+    let slot = bench.ledger.recover(Holder::Slot(0));
+    for _ in 0..2 {
+        let alone = bench.ledger.assign_many(0, slot, 8, 8, 1);
+        assert_eq!(alone.len(), 1);
+        assert!(bench.ledger.run_queue(8).ready <= 1);
+        assert!(bench.ledger.assign(1, slot).is_none(), "nothing starts beside it");
+        bench.ledger.replied(alone[0].id, 0, slot, CallOutcome::Timeout);
+    }
+    assert_eq!(
+        bench.ledger.assign_many(0, slot, 8, 8, 1).len(),
+        1,
+        "the third was not touched"
+    );
+}
+
+#[test]
+fn a_cancelled_envelope_ends_so_wherever_it_is() {
+    let (bench, slot) = ready(3);
+    let running = bench.ledger.assign_many(5, slot, 2, 0, 1);
+    assert!(!bench.ledger.cancel("y"));
+    assert!(bench.ledger.cancel("x"));
+    assert_eq!(bench.ledger.take_cancelled(4), []);
+    assert_eq!(bench.ledger.take_cancelled(5).len(), 2);
+    assert_eq!(bench.ledger.take_cancelled(5), [], "once");
+    bench.ledger.replied(running[0].id, 5, slot, CallOutcome::Timeout);
+    bench.ledger.give_back(5, slot, &[running[1].id], true);
+    let router = bench.ledger.next_generation();
+    for _ in 0..3 {
+        let job = bench.ledger.take_for_router(router);
+        let Some(RouterJob::Route { call, .. }) = job else {
+            panic!("{job:?}");
+        };
+        assert!(matches!(call.outcome, CallOutcome::Cancelled), "{call:?}");
+    }
 }
 
 #[test]
@@ -195,7 +283,7 @@ async fn empty_resolves_when_the_last_entry_is_gone() {
 
 proptest! {
     #[test]
-    fn random_histories_lose_nothing(steps in proptest::collection::vec(0_u8..14, 1..400)) {
+    fn random_histories_lose_nothing(steps in proptest::collection::vec(0_u8..18, 1..400)) {
         let bench = Bench::new(6);
         let mut router = bench.ledger.recover(Holder::Router);
         let mut slots = [bench.ledger.recover(Holder::Slot(0)), bench.ledger.recover(Holder::Slot(1))];
@@ -234,6 +322,15 @@ proptest! {
                     let slot = delivered % 2;
                     slots[slot] = bench.ledger.recover(Holder::Slot(slot));
                 }
+                13 | 14 => {
+                    let slot = usize::from(step - 13);
+                    let work = bench.ledger.assign_many(slot, slots[slot], 1, 3, 2);
+                    running.extend(work.iter().map(|work| (work.id, slot, slots[slot])));
+                }
+                15 => if let Some((id, slot, generation)) = running.pop() {
+                    bench.ledger.give_back(slot, generation, &[id], delivered % 2 == 0);
+                },
+                16 => { bench.ledger.cancel("x"); }
                 _ => {
                     router = bench.ledger.recover(Holder::Router);
                     publisher = bench.ledger.recover(Holder::Publisher);
@@ -242,6 +339,7 @@ proptest! {
             }
             let held: usize = bench.ledger.count().values().sum();
             prop_assert_eq!(held, bench.credits.taken(), "credits equal entries");
+            prop_assert!(bench.ledger.alone_is_alone(), "something runs beside one that runs alone");
             prop_assert_eq!(delivered, held + bench.broker.settled.load(Ordering::SeqCst));
         }
         // Whatever is left can still be brought to its end.

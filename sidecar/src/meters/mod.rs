@@ -8,6 +8,7 @@ mod table;
 
 use std::time::Duration;
 
+use asya_runtime_protocol::v2::Gone;
 use asya_transport::{Delivery, QueueName};
 use metrics::{Counter, Gauge, Histogram, Label};
 
@@ -71,6 +72,9 @@ struct Gauges {
     bytes: Gauge,
     credit: Gauge,
     runtime_ready: Gauge,
+    workers: Gauge,
+    workers_ready: Gauge,
+    calls: Gauge,
     queue_found: Gauge,
 }
 
@@ -158,13 +162,31 @@ impl Meters {
         self.execution.record(took);
         let errors = &self.runtime_errors;
         match outcome {
-            CallOutcome::Reply(_) => {}
-            CallOutcome::Timeout | CallOutcome::SlotStuck => errors.timeout.increment(1),
+            CallOutcome::Reply(_) | CallOutcome::Cancelled => {}
+            CallOutcome::Timeout | CallOutcome::SlotStuck | CallOutcome::Expired => {
+                errors.timeout.increment(1);
+            }
             CallOutcome::Unread(_) => errors.connection.increment(1),
-            CallOutcome::Broken(_) | CallOutcome::Unusable(_) | CallOutcome::SlotCrashed => {
+            CallOutcome::Broken(_)
+            | CallOutcome::Died(_)
+            | CallOutcome::Unusable(_)
+            | CallOutcome::SlotCrashed => {
                 errors.execution.increment(1);
             }
         }
+    }
+
+    /// A worker of the runtime has ended.
+    pub(crate) fn worker_gone(&self, gone: &Gone) {
+        let cause = match gone {
+            Gone { oom: true, .. } => "oom",
+            Gone { killed: true, .. } => "killed",
+            Gone { signal: Some(_), .. } => "signal",
+            _ => "exit",
+        };
+        self.maker
+            .counter("runtime_workers_ended_total", &[("cause", cause)])
+            .increment(1);
     }
 
     /// The runtime could not be reached, or did not read the request.
@@ -256,6 +278,9 @@ impl Meters {
         gauges.bytes.set(size(snapshot.bytes_held));
         gauges.credit.set(size(snapshot.credit));
         gauges.runtime_ready.set(f64::from(snapshot.runtime_ready));
+        gauges.workers.set(size(snapshot.workers));
+        gauges.workers_ready.set(size(snapshot.workers_ready));
+        gauges.calls.set(size(snapshot.calls));
         gauges
             .queue_found
             .set(f64::from(snapshot.queue == crate::QueueState::Found));
@@ -330,6 +355,9 @@ impl Gauges {
             bytes: maker.gauge("deliveries_in_hand_bytes", &[]),
             credit: maker.gauge("credit", &[]),
             runtime_ready: maker.gauge("runtime_ready", &[]),
+            workers: maker.gauge("runtime_workers", &[]),
+            workers_ready: maker.gauge("runtime_workers_ready", &[]),
+            calls: maker.gauge("runtime_calls_in_flight", &[]),
             queue_found: maker.gauge("queue_found", &[]),
         }
     }

@@ -198,6 +198,30 @@ pub static METRICS: &[Metric] = &[
     ours("credit", Gauge, &[], "Deliveries that may be unsettled now"),
     ours("runtime_ready", Gauge, &[], "1 while the runtime takes calls"),
     ours(
+        "runtime_workers",
+        Gauge,
+        &[],
+        "Workers that the runtime has announced; 0 while it speaks protocol v1",
+    ),
+    ours(
+        "runtime_workers_ready",
+        Gauge,
+        &[],
+        "Workers of the runtime that take requests",
+    ),
+    ours(
+        "runtime_calls_in_flight",
+        Gauge,
+        &[],
+        "Messages that the runtime runs now, without those that were only written ahead",
+    ),
+    ours(
+        "runtime_workers_ended_total",
+        Counter,
+        &["cause"],
+        "Workers of the runtime that ended: oom, killed (by the runtime), signal, exit",
+    ),
+    ours(
         "queue_found",
         Gauge,
         &[],

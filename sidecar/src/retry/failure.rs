@@ -8,7 +8,9 @@ use crate::ledger::CallOutcome;
 
 /// No answer within the time limit.
 const TIMEOUT: &str = "timeout";
-/// The connection ended after the runtime had read the request: the process died, or closed it.
+/// Somebody asked to end it.
+const CANCELLED: &str = "cancelled";
+/// The process that ran it died, or closed the connection after it had read the request.
 const WORKER_DIED: &str = "worker_died";
 /// The runtime closed the connection unread, again and again.
 const CONNECTION: &str = "connection";
@@ -47,15 +49,21 @@ impl RunFailure {
     /// A call that brought no usable answer; `message` says why.
     pub(crate) fn of_call(outcome: &CallOutcome, message: &str) -> Self {
         let code = match outcome {
-            CallOutcome::Timeout | CallOutcome::SlotStuck => TIMEOUT,
+            CallOutcome::Timeout | CallOutcome::SlotStuck | CallOutcome::Expired => TIMEOUT,
+            CallOutcome::Died(death) => death.code(),
+            CallOutcome::Cancelled => CANCELLED,
             CallOutcome::Broken(_) => WORKER_DIED,
             CallOutcome::Unread(_) => CONNECTION,
             CallOutcome::Reply(_) | CallOutcome::Unusable(_) => BAD_ANSWER,
             CallOutcome::SlotCrashed => SIDECAR_CRASHED,
         };
+        let (exceptions, message) = match outcome {
+            CallOutcome::Died(death) => (vec![death.exception().to_owned()], death.message.as_str()),
+            _ => (Vec::new(), message),
+        };
         Self {
             code: code.to_owned(),
-            exceptions: Vec::new(),
+            exceptions,
             message: first_line(message),
             is_reported: false,
         }
@@ -63,7 +71,7 @@ impl RunFailure {
 
     /// Whether a run with the same input cannot end otherwise, or must not be tried.
     pub(super) fn is_permanent(&self) -> bool {
-        [BAD_ANSWER, SIDECAR_CRASHED, NOT_READ].contains(&self.code.as_str())
+        [BAD_ANSWER, SIDECAR_CRASHED, NOT_READ, CANCELLED].contains(&self.code.as_str())
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::admission::{Admission, DeliveryFacts, admit};
 use crate::config::Role;
-use crate::ledger::CallOutcome;
+use crate::ledger::{CallEnd, CallOutcome, Streamed};
 use crate::routing::route;
 
 const FIRST: DeliveryFacts = DeliveryFacts {
@@ -47,8 +47,22 @@ fn reply(text: &str) -> CallOutcome {
 }
 
 /// What a run of `body` leads to.
+fn ended(outcome: CallOutcome) -> CallEnd {
+    CallEnd {
+        outcome,
+        streamed: Streamed::default(),
+        took: Duration::ZERO,
+    }
+}
+
 fn run(config: &Config, body: &Bytes, outcome: &CallOutcome) -> Plan {
-    route(config, &admitted(config, body, &FIRST), outcome, &FIRST, TIME)
+    route(
+        config,
+        &admitted(config, body, &FIRST),
+        &ended(outcome.clone()),
+        &FIRST,
+        TIME,
+    )
 }
 
 fn input() -> Bytes {
@@ -256,10 +270,10 @@ fn a_suspect_that_kills_its_runtime_goes_to_error_end_and_one_that_only_fails_is
         ..FIRST
     };
     let work = admitted(&config, &input(), &often);
-    let plan = route(&config, &work, &reply(FAILED), &often, TIME);
+    let plan = route(&config, &work, &ended(reply(FAILED)), &often, TIME);
     assert_eq!(kind(&plan), Kind::Retry, "the runtime has outlived it");
     let died = CallOutcome::Broken("failed to read response from runtime: end".into());
-    let plan = route(&config, &work, &died, &often, TIME);
+    let plan = route(&config, &work, &ended(died), &often, TIME);
     assert_eq!(kind(&plan), Kind::ErrorEnd);
     assert!(
         text(&plan).contains(r#""attempts":1,"#) && text(&plan).contains(r#""gave_up":"suspect""#),

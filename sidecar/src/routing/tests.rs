@@ -13,6 +13,9 @@ use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
 use crate::admission::{Admission, admit};
+use crate::config::Role;
+use crate::ledger::Streamed;
+use crate::report::FinalStatus;
 
 const FIRST: DeliveryFacts = DeliveryFacts {
     message_id: None,
@@ -26,8 +29,16 @@ const TIME: CallTime = CallTime {
 };
 
 /// As the function under test, at a time that does not matter.
+fn ended(outcome: &CallOutcome) -> CallEnd {
+    CallEnd {
+        outcome: outcome.clone(),
+        streamed: Streamed::default(),
+        took: Duration::ZERO,
+    }
+}
+
 fn route(config: &Config, work: &Work, outcome: &CallOutcome, delivery: &DeliveryFacts) -> Plan {
-    super::route(config, work, outcome, delivery, TIME)
+    super::route(config, work, &ended(outcome), delivery, TIME)
 }
 
 fn work(config: &Config, body: &str) -> Arc<Work> {
@@ -260,4 +271,119 @@ proptest! {
             prop_assert!(envelope.route.step() == step + 1);
         }
     }
+
+    #[test]
+    fn a_stream_that_is_cut_anywhere_leads_to_the_messages_of_the_answer_as_a_whole(
+        items in prop::collection::vec(
+            prop_oneof![
+                4 => any::<i64>().prop_map(|payload| format!(
+                    r#"{{"payload":{payload},"route":{{"actors":["work","next"],"current":1}}}}"#
+                )),
+                1 => Just(String::from(r#"{"error":"processing_error","details":{}}"#)),
+            ],
+            1..8,
+        ),
+        cut in 0_usize..8,
+    ) {
+        let config = Config::new("work", Role::Step);
+        let work = work(&config, INPUT);
+        let whole = route(&config, &work, &reply(&format!("[{}]", items.join(","))), &FIRST);
+
+        let (before, after) = items.split_at(cut.min(items.len()));
+        let parsed = Reply::parse(format!("[{}]", before.join(",")).into()).expect("items");
+        let mut call = ended(&reply(&format!("[{}]", after.join(","))));
+        let mut messages = Vec::new();
+        if let [first] = parsed.as_slice() {
+            call.streamed.held = Some(Box::new(first.clone()));
+        } else if !parsed.is_empty() {
+            call.streamed.sent = parsed.len();
+            let plan = route_stream(&config, &work, parsed, 0);
+            if let Verdict::Failed { error, .. } = plan.verdict {
+                call.streamed.failure = Some(error);
+            }
+            messages.extend(plan.messages);
+        }
+        let rest = super::route(&config, &work, &call, &FIRST, TIME);
+        messages.extend(rest.messages);
+        prop_assert_eq!(&whole.verdict, &rest.verdict);
+        prop_assert_eq!(whole.messages.len(), messages.len());
+        for (one, other) in whole.messages.iter().zip(&messages) {
+            prop_assert_eq!(&one.message_id, &other.message_id);
+            prop_assert_eq!(&one.child_of, &other.child_of);
+            prop_assert_eq!(one.content.to_bytes(), other.content.to_bytes());
+        }
+    }
+}
+
+/// Rulings 7: what came before is sent, the call failed at the next item; a run that has produced something is final.
+#[test]
+fn a_call_that_breaks_in_a_stream_fails_at_the_next_item() {
+    let mut config = Config::new("work", Role::Step);
+    config.retry.max_attempts = std::num::NonZeroU32::new(3).expect("not zero");
+    let work = work(&config, INPUT);
+    let mut call = ended(&CallOutcome::Timeout);
+    call.streamed.sent = 2;
+    let plan = super::route(&config, &work, &call, &FIRST, TIME);
+    let [error] = &plan.messages[..] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(error.kind, Kind::ErrorEnd);
+    assert_eq!(error.message_id, output_id(&work.envelope, 2));
+    assert_eq!(error.child_of.as_deref(), Some(&*work.envelope.id));
+    assert!(matches!(plan.verdict, Verdict::Failed { .. }));
+}
+
+/// An item that was held back is not published yet, so the run may be repeated; where it is not, the item is sent.
+#[test]
+fn a_call_that_breaks_after_one_item_is_repeated_if_that_is_wanted() {
+    let mut config = Config::new("work", Role::Step);
+    let work = work(&config, INPUT);
+    let mut call = ended(&CallOutcome::Timeout);
+    let item = r#"[{"payload":7,"route":{"actors":["work","next"],"current":1}}]"#;
+    call.streamed.held = Reply::parse(item.into()).expect("an item").pop().map(Box::new);
+    let plan = super::route(&config, &work, &call, &FIRST, TIME);
+    let kinds: Vec<_> = plan.messages.iter().map(|message| message.kind).collect();
+    assert_eq!(kinds, [Kind::Routing, Kind::ErrorEnd]);
+    assert!(envelopes(&plan)[0].route.is_split());
+    assert_eq!(plan.messages[1].message_id, output_id(&work.envelope, 1));
+
+    config.retry.max_attempts = std::num::NonZeroU32::new(3).expect("not zero");
+    let plan = super::route(&config, &work, &call, &FIRST, TIME);
+    assert_eq!(plan.messages.len(), 1);
+    assert_eq!(plan.messages[0].kind, Kind::Retry);
+}
+
+#[test]
+fn a_cancelled_call_publishes_nothing_more_and_is_not_repeated() {
+    let mut config = Config::new("work", Role::Step);
+    config.retry.max_attempts = std::num::NonZeroU32::new(3).expect("not zero");
+    let work = work(&config, INPUT);
+    let plan = route(&config, &work, &CallOutcome::Cancelled, &FIRST);
+    assert_eq!(plan.messages.len(), 1);
+    assert_eq!(plan.messages[0].kind, Kind::ErrorEnd);
+    let payload = envelopes(&plan).remove(0).payload.expect("a payload");
+    assert!(
+        payload.as_str().starts_with(r#"{"error":"cancelled""#),
+        "{}",
+        payload.as_str()
+    );
+}
+
+#[test]
+fn a_death_is_an_error_with_its_signal() {
+    let config = Config::new("work", Role::Step);
+    let death = crate::death::Death::of(&crate::death::End {
+        signal: Some(9),
+        signal_name: Some("SIGKILL"),
+        ..crate::death::End::default()
+    });
+    let work = work(&config, INPUT);
+    let plan = route(&config, &work, &CallOutcome::Died(death), &FIRST);
+    let payload = envelopes(&plan).remove(0).payload.expect("a payload");
+    assert!(
+        payload.as_str().starts_with(r#"{"error":"worker_died""#),
+        "{}",
+        payload.as_str()
+    );
+    assert!(payload.as_str().contains(r#""signal":9"#), "{}", payload.as_str());
 }

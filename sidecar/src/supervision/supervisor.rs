@@ -38,8 +38,10 @@ pub(crate) struct SupervisorArguments {
     pub(crate) strategy: Strategy,
     /// Restart budget of all children together.
     pub(crate) policy: Policy,
-    /// In dependency order: later ones need earlier ones.
-    pub(crate) children: Vec<Child>,
+    /// In dependency order: later ones need earlier ones. Asked anew when this supervisor is to grow.
+    pub(crate) children: Arc<dyn Fn() -> Vec<Child> + Send + Sync>,
+    /// By how much the budget grows with each child that is added later.
+    pub(crate) budget_per_child: usize,
     /// Told the name of each child that is to be started again, for counting.
     pub(crate) on_restart: Arc<dyn Fn(&str) + Send + Sync>,
     /// Told why this supervisor gave up, in one line, before it fails.
@@ -49,15 +51,18 @@ pub(crate) struct SupervisorArguments {
 /// See the module documentation.
 pub(crate) struct Supervisor;
 
-/// The only message a supervisor takes.
+/// What a supervisor can be told.
 pub(crate) enum SupervisorMessage {
     /// A delay has passed: start every child that is not running.
     StartMissing,
+    /// There may be more children than before: start those.
+    Grow,
 }
 
 /// State of a [`Supervisor`].
 pub(crate) struct SupervisorState {
     arguments: SupervisorArguments,
+    children: Vec<Child>,
     running: Vec<Option<ActorCell>>,
     history: History,
 }
@@ -72,13 +77,15 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        let children = (arguments.children)();
         let mut state = SupervisorState {
-            running: vec![None; arguments.children.len()],
+            running: vec![None; children.len()],
+            children,
             arguments,
             history: History::default(),
         };
         for index in 0..state.running.len() {
-            let child = &state.arguments.children[index];
+            let child = &state.children[index];
             state.running[index] = Some((child.start)(myself.get_cell()).await?);
         }
         Ok(state)
@@ -92,6 +99,10 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMessage::StartMissing => state.start_missing(&myself).await,
+            SupervisorMessage::Grow => {
+                state.grow();
+                state.start_missing(&myself).await
+            }
         }
     }
 
@@ -136,19 +147,27 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
+    fn grow(&mut self) {
+        let all = (self.arguments.children)();
+        let added = all.len().saturating_sub(self.children.len());
+        self.children.extend(all.into_iter().skip(self.running.len()));
+        self.running.resize(self.children.len(), None);
+        self.arguments.policy.max_restarts += added * self.arguments.budget_per_child;
+    }
+
     async fn child_exited(
         &mut self,
         index: usize,
         exit: &Exit,
         myself: &ActorRef<SupervisorMessage>,
     ) -> Result<(), ActorProcessingErr> {
-        let name = self.arguments.children[index].name.clone();
+        let name = self.children[index].name.clone();
         tracing::warn!(supervisor = self.arguments.name, child = %name, ?exit, "actor ended, restarting it");
-        (self.arguments.children[index].on_exit)(exit);
+        (self.children[index].on_exit)(exit);
         for sibling in self.arguments.strategy.affected(index, self.running.len()).rev() {
             if let Some(cell) = self.running[sibling].take() {
                 retire(&cell, true).await;
-                (self.arguments.children[sibling].on_exit)(&Exit::Killed);
+                (self.children[sibling].on_exit)(&Exit::Killed);
             }
         }
         match self.decide(&name, exit)? {
@@ -192,7 +211,7 @@ impl SupervisorState {
             if self.running[index].is_some() {
                 continue;
             }
-            let child = self.arguments.children[index].clone();
+            let child = self.children[index].clone();
             match (child.start)(myself.get_cell()).await {
                 Ok(cell) => self.running[index] = Some(cell),
                 Err(error) => {

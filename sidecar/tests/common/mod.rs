@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use asya_runtime_protocol::{
     Envelope, Handler, HandlerError, HandlerItem, RequestEnvelope, ServerOptions, serve,
 };
-use asya_sidecar::{Config, Role, Sidecar};
+use asya_sidecar::{Config, Protocol, Role, Sidecar};
 use asya_transport::local::{LocalOptions, LocalTransport};
 use asya_transport::{Outgoing, QueueName, Settlement, Transport};
 use bytes::Bytes;
@@ -28,16 +28,23 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct House {
     pub directory: tempfile::TempDir,
     pub transport: Arc<dyn Transport>,
+    /// What sidecars here speak with their runtimes.
+    pub protocol: Protocol,
 }
 
 impl House {
     pub fn new() -> Self {
+        Self::with(Protocol::Auto)
+    }
+
+    pub fn with(protocol: Protocol) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let transport = LocalTransport::open(&directory.path().join("queue"), &LocalOptions::default())
             .expect("the embedded queue opens");
         Self {
             directory,
             transport: Arc::new(transport),
+            protocol,
         }
     }
 
@@ -56,6 +63,7 @@ impl House {
     pub fn config(&self, actor: &str, role: Role) -> Config {
         let mut config = Config::new(actor, role);
         config.socket_dir = self.directory.path().join(actor);
+        config.protocol = self.protocol;
         config.unroutable_patience = Duration::from_millis(200);
         config.runtime_ready_timeout = Duration::from_secs(20);
         config

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 pub use arrived::Arrived;
 pub use pod::{Pod, Spec};
 pub use program::Program;
-pub use tally::{RUNTIME_ENDED, Tally};
+pub use tally::Tally;
 
 use self::observer::Observer;
 use crate::Signal;

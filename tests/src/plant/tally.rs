@@ -5,9 +5,9 @@ use std::fmt;
 
 use super::arrived::Arrived;
 
-/// The text that stands for a runtime which ended with a message in its hands (contract data-plane §7.4): the one
-/// error that a killed runtime may leave behind while no retries are configured.
-pub const RUNTIME_ENDED: &str = "failed to read response from runtime";
+/// The texts that stand for a runtime which ended with a message in its hands, over protocol v1 (contract data-plane
+/// §7.4) and over v2: the one error that a killed runtime may leave behind while no retries are configured.
+const RUNTIME_ENDED: [&str; 2] = ["failed to read response from runtime", "worker_died"];
 
 /// The count at the end of a test. Built up by looking at each message of the end queues.
 #[derive(Debug, Default)]
@@ -94,15 +94,13 @@ impl Tally {
 
     /// Messages in error-end because a runtime ended with them in its hands.
     pub fn interrupted(&self) -> usize {
-        self.failures()
-            .filter(|failure| failure.error().starts_with(RUNTIME_ENDED))
-            .count()
+        self.failures().filter(|failure| is_interrupted(failure)).count()
     }
 
     /// Everything else in error-end and the dead-letter queues: healthy messages that were condemned.
     pub fn condemned(&self) -> Vec<&Arrived> {
         self.failures()
-            .filter(|failure| !failure.error().starts_with(RUNTIME_ENDED))
+            .filter(|failure| !is_interrupted(failure))
             .collect()
     }
 
@@ -179,6 +177,11 @@ impl fmt::Display for Tally {
         }
         Ok(())
     }
+}
+
+fn is_interrupted(failure: &Arrived) -> bool {
+    let error = failure.error();
+    RUNTIME_ENDED.iter().any(|text| error.starts_with(text))
 }
 
 #[cfg(test)]

@@ -64,9 +64,19 @@ pub struct Progress {
 
 /// Runs a storm on `broker`, which nobody else uses; `watch` hears how it goes.
 pub fn run(broker: &Broker, options: &Options, watch: &mut dyn FnMut(Progress)) -> Outcome {
+    run_with(broker, options, &[], watch)
+}
+
+/// As [`run`], with more variables for all sidecars.
+pub fn run_with(
+    broker: &Broker,
+    options: &Options,
+    environment: &[(&str, &str)],
+    watch: &mut dyn FnMut(Progress),
+) -> Outcome {
     let started = Instant::now();
     let mut storm = Storm {
-        plant: plant(broker, options),
+        plant: plant(broker, options, environment),
         broker,
         options,
         struck: Vec::new(),
@@ -91,8 +101,11 @@ pub fn run(broker: &Broker, options: &Options, watch: &mut dyn FnMut(Progress)) 
     Outcome::new(options, &storm.struck, started.elapsed(), &tally)
 }
 
-fn plant<'a>(broker: &'a Broker, options: &Options) -> Plant<'a> {
+fn plant<'a>(broker: &'a Broker, options: &Options, environment: &[(&str, &str)]) -> Plant<'a> {
     let mut plant = Plant::new(broker);
+    for (name, value) in environment {
+        plant.set_env(name, value);
+    }
     plant.set_env("ASYA_RABBITMQ_PREFETCH", &options.prefetch.to_string());
     if options.retries {
         plant.set_env("ASYA_RETRY_MAX_ATTEMPTS", "10");

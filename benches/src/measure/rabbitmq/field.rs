@@ -202,7 +202,7 @@ impl<'a> Field<'a> {
                     Echo::start(directory.path(), Duration::ZERO).await?,
                 ));
             }
-            Runtime::Python => Script::Runtime,
+            Runtime::Python => Script::ECHO,
             Runtime::BarePython => Script::BareEcho,
         };
         Ok(Running::Python(

@@ -20,6 +20,7 @@ use super::field::Field;
 use crate::broker::bare::Bare;
 use crate::broker::{Echo, Kind, NEXT, Node, address_of, sidecar};
 use crate::figures::Row;
+use crate::meter::{hops_in, quantile};
 use crate::stage::envelope;
 
 /// The name of this section.
@@ -82,27 +83,6 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// Times in µs.
-#[derive(Debug, Default)]
-struct Times(Vec<f64>);
-
-impl Times {
-    /// The time that the share `part` of all does not exceed.
-    fn quantile(&mut self, part: f64) -> f64 {
-        self.0.sort_unstable_by(f64::total_cmp);
-        let last = self.0.len().saturating_sub(1);
-        let index = (0..=last)
-            .find(|index| ratio(*index, last) >= part)
-            .unwrap_or(last);
-        self.0.get(index).copied().unwrap_or_default()
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "some thousands of messages")]
-fn ratio(part: usize, whole: usize) -> f64 {
-    part as f64 / whole.max(1) as f64
-}
-
 /// The rows of this section.
 pub async fn measure(field: &Field<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -113,8 +93,8 @@ pub async fn measure(field: &Field<'_>) -> Result<Vec<Row>> {
 }
 
 async fn compare(field: &Field<'_>, case: &Case) -> Result<Vec<Row>> {
-    let count = crate::meter::hops_in(case.share * 1e3, field.options.stretch).max(20);
-    let (mut ours, mut bare) = (Times::default(), Times::default());
+    let count = hops_in(case.share * 1e3, field.options.stretch).max(20);
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..field.rounds() {
         field.say(&format!("latency: {}, round {}", case.name, round + 1));
         if round % 2 == 0 {
@@ -125,8 +105,8 @@ async fn compare(field: &Field<'_>, case: &Case) -> Result<Vec<Row>> {
             through_bare(field, case, count, &mut bare).await?;
         }
     }
-    let row = |part: f64, name: &str, limit: Option<f64>, ours: &mut Times, bare: &mut Times| {
-        let (with, without) = (ours.quantile(part), bare.quantile(part));
+    let row = |part: f64, name: &str, limit: Option<f64>, ours: &mut [f64], bare: &mut [f64]| {
+        let (with, without) = (quantile(ours, part), quantile(bare, part));
         let row = Row::alone(
             SECTION,
             format!("added, {}: {name}", case.name),
@@ -147,7 +127,7 @@ async fn compare(field: &Field<'_>, case: &Case) -> Result<Vec<Row>> {
     ])
 }
 
-async fn through_bare(field: &Field<'_>, case: &Case, count: u64, times: &mut Times) -> Result<()> {
+async fn through_bare(field: &Field<'_>, case: &Case, count: u64, times: &mut Vec<f64>) -> Result<()> {
     field.node.lay(Kind::Classic).await?;
     let bare = Bare::start(field.node.url(), IN_HAND, None);
     send_and_wait(&field.node, case, count, times)
@@ -156,7 +136,7 @@ async fn through_bare(field: &Field<'_>, case: &Case, count: u64, times: &mut Ti
     bare.stop()
 }
 
-async fn through_sidecar(field: &Field<'_>, case: &Case, count: u64, times: &mut Times) -> Result<()> {
+async fn through_sidecar(field: &Field<'_>, case: &Case, count: u64, times: &mut Vec<f64>) -> Result<()> {
     let directory = field.directory()?;
     let echo = Echo::start(directory.path(), Duration::ZERO).await?;
     field.node.lay(Kind::Classic).await?;
@@ -169,7 +149,7 @@ async fn through_sidecar(field: &Field<'_>, case: &Case, count: u64, times: &mut
 }
 
 /// Sends messages at their pace, and notes how long each takes to come out at the other end.
-async fn send_and_wait(node: &Node, case: &Case, count: u64, times: &mut Times) -> Result<()> {
+async fn send_and_wait(node: &Node, case: &Case, count: u64, times: &mut Vec<f64>) -> Result<()> {
     let connection = node.connect().await?;
     let arriving = arrivals(&connection).await?;
     let total = WARM + count;
@@ -179,7 +159,7 @@ async fn send_and_wait(node: &Node, case: &Case, count: u64, times: &mut Times) 
         send(node, case, total, &sent, &arrival),
         receive(arriving, total, &sent, &arrival)
     )?;
-    times.0.extend(took.drain(usize::try_from(WARM)?..));
+    times.extend(took.drain(usize::try_from(WARM)?..));
     connection.close(200, "done".into()).await?;
     Ok(())
 }
@@ -278,12 +258,5 @@ mod tests {
     fn a_message_is_known_by_its_id() {
         assert_eq!(number_of(&envelope(71, r#""work""#, 1024)), Some(71));
         assert_eq!(number_of(b"{}"), None);
-    }
-
-    #[test]
-    fn a_quantile_is_one_of_the_times() {
-        let mut times = Times((1..=101).rev().map(f64::from).collect());
-        let found = [0.0, 0.5, 0.99, 1.0].map(|part| times.quantile(part).to_string());
-        assert_eq!(found, ["1", "51", "100", "101"]);
     }
 }

@@ -28,6 +28,11 @@ const ENOUGH: u16 = 1000;
 /// From so many in hand on the price of a call shows; below it the broker's answers are waited for.
 const CALLED: u16 = 100;
 
+/// Makes a sidecar speak v1.
+const V1: [(&str, &str); 1] = [("ASYA_RUNTIME_PROTOCOL", "v1")];
+/// What that is called.
+const OVER_V1: &str = "the same sidecar over v1";
+
 /// The rows of this section.
 async fn measure(field: &Field<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -49,22 +54,23 @@ async fn compare(field: &Field<'_>, kind: Kind, credit: Option<u16>) -> Result<V
     };
     // What one call of a runtime for each message costs anybody.
     let calls = kind == Kind::Classic && prefetch >= CALLED;
-    let (mut ours, mut bare, mut called) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut bare, mut called, mut first) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..field.rounds() {
         field.say(&format!(
             "rabbitmq: {name}, round {} of {}",
             round + 1,
             field.rounds()
         ));
-        let mut ways = [Way::Bare, Way::Called, Way::Sidecar];
+        let mut ways = [Way::Bare, Way::Called, Way::OverV1, Way::Sidecar];
         if round % 2 == 1 {
             ways.reverse();
         }
         for way in ways {
             match way {
                 Way::Bare => bare.push(field.bare(shape, stretch, None).await?),
-                Way::Called if !calls => {}
+                Way::Called | Way::OverV1 if !calls => {}
                 Way::Called => called.push(field.bare(shape, stretch, Some(Runtime::Native)).await?),
+                Way::OverV1 => first.push(field.sidecar(kind, credit, Runtime::Native, &V1, stretch).await?),
                 Way::Sidecar => ours.push(field.sidecar(kind, credit, Runtime::Native, &[], stretch).await?),
             }
         }
@@ -75,6 +81,7 @@ async fn compare(field: &Field<'_>, kind: Kind, credit: Option<u16>) -> Result<V
     if calls {
         let beside = ("bare lapin loop + socket call", called.as_slice());
         rows.push(Row::rates(SECTION, "  the same", &ours, beside));
+        rows.push(Row::rates(SECTION, "  the same", &ours, (OVER_V1, &first)));
     }
     // The table comes minutes later, and not at all when a later comparison fails.
     for row in &rows {
@@ -87,6 +94,7 @@ async fn compare(field: &Field<'_>, kind: Kind, credit: Option<u16>) -> Result<V
 enum Way {
     Bare,
     Called,
+    OverV1,
     Sidecar,
 }
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use asya_runtime_protocol::{DEFAULT_MAX_FRAME, RuntimeClient};
 use bytes::Bytes;
 
-use super::ENOUGH;
+use super::{ENOUGH, OVER_V1, V1};
 use super::field::{Field, Runtime, SIZE, Shape};
 use crate::broker::Kind;
 use crate::figures::Row;
@@ -31,12 +31,14 @@ pub async fn measure(field: &Field<'_>) -> Result<Vec<Row>> {
     let (kind, prefetch) = (Kind::Classic, ENOUGH);
     let shape = Shape { kind, prefetch };
     let stretch = field.stretch(shape).await?;
-    let (mut ours, mut least, mut called) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut first) = (Vec::new(), Vec::new());
+    let (mut least, mut called) = (Vec::new(), Vec::new());
     for round in 0..field.rounds() {
         field.say(&format!("rabbitmq-python: round {}", round + 1));
         let bare = field.bare(shape, stretch, None).await?;
         least.push(bare.min(bare_calls(field).await?));
         ours.push(field.sidecar(kind, None, Runtime::Python, &[], stretch).await?);
+        first.push(field.sidecar(kind, None, Runtime::Python, &V1, stretch).await?);
         called.push(field.bare(shape, stretch, Some(Runtime::BarePython)).await?);
     }
     let name = "Python echo, all defaults";
@@ -51,6 +53,7 @@ pub async fn measure(field: &Field<'_>) -> Result<Vec<Row>> {
     Ok(vec![
         Row::rates(SECTION, name, &ours, beside).aim(0.9),
         Row::rates(SECTION, "  the same", &ours, both),
+        Row::rates(SECTION, "  the same", &ours, (OVER_V1, &first)),
     ])
 }
 

@@ -133,3 +133,55 @@ fn a_tracker_of_a_run_keeps_the_first_to_end() {
     let kept: Vec<_> = tracker.bad().kept().map(|one| one.id.as_str()).collect();
     assert_eq!((tracker.failed(), kept.len(), kept[0]), (30, 20, "0"));
 }
+
+#[test]
+fn what_a_handler_told_last_is_kept_until_that_call_ends() {
+    let mut tracker = Tracker::of_run();
+    let note = |text: &str| Event::Noted {
+        fraction: Some(0.5),
+        message: Some(text.into()),
+    };
+    let told = |tracker: &Tracker| tracker.actors()["a"].told().map(Told::live);
+    let completed = Event::Completed {
+        took: Duration::ZERO,
+        outputs: 1,
+        rerouted: None,
+    };
+    let partial = Event::Partial {
+        seq: 0,
+        value: RawJson::from_text("so far"),
+    };
+    tracker.progress("a", "x", &Event::Processing);
+    assert_eq!(told(&tracker), None);
+    tracker.progress("a", "x", &note("half"));
+    assert_eq!(told(&tracker).as_deref(), Some("50 % half"));
+    tracker.progress("a", "y", &partial);
+    tracker.progress("a", "x", &completed);
+    assert_eq!(told(&tracker).as_deref(), Some("so far"), "another call ended");
+    tracker.progress("a", "y", &completed);
+    assert_eq!(told(&tracker), None);
+}
+
+#[test]
+fn a_run_is_not_over_while_a_generator_still_works() {
+    let mut tracker = Tracker::of_run();
+    tracker.sent("x");
+    let child = |id: &str| Event::Child {
+        id: id.into(),
+        parent_id: "x".into(),
+    };
+    tracker.progress("a", "x", &Event::Processing);
+    tracker.progress("a", "x", &child("x-1"));
+    assert!(tracker.finish(&report("x", FinalStatus::Succeeded)));
+    assert!(tracker.finish(&report("x-1", FinalStatus::Succeeded)));
+    assert!(!tracker.is_over(), "more may come");
+    tracker.progress("a", "x", &child("x-2"));
+    let failed = Event::Failed {
+        took: Duration::ZERO,
+        error: String::from("no third"),
+    };
+    tracker.progress("a", "x", &failed);
+    assert!(!tracker.is_over(), "what failed has still to be stored");
+    assert!(tracker.finish(&report("x-2", FinalStatus::Failed)));
+    assert!(tracker.is_over());
+}

@@ -126,6 +126,9 @@ mod tests {
     fn snapshot(stage: Stage, look: u64) -> Snapshot {
         Snapshot {
             runtime_ready: true,
+            workers: 0,
+            workers_ready: 0,
+            calls: 0,
             stages: HashMap::from([(stage, 1)]),
             credits_taken: 1,
             credit: 1,

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use asya_sidecar::{Config, Credit, ErrorNames, RetryPolicy, Role};
+use asya_sidecar::{Config, Credit, ErrorNames, Protocol, RetryPolicy, Role};
 
 use crate::environment::{
     Expected, Reader, actor_name, at_least_one, boolean, duration, positive_duration, size, text,
@@ -38,6 +38,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Tree> {
     (config.socket_dir, config.socket_name) = socket(reader);
     config.runtime_timeout = reader.get(&v::RUNTIME_TIMEOUT, positive_duration);
     config.runtime_ready_timeout = reader.get(&v::RUNTIME_READY_TIMEOUT, positive_duration);
+    config.protocol = reader.get(&v::RUNTIME_PROTOCOL, protocol);
     if let Some(prefetch) = reader.optional(&v::RABBITMQ_PREFETCH, prefetch) {
         config.credit = Credit::Fixed(prefetch);
     }
@@ -121,6 +122,14 @@ fn file_name(value: &str) -> Result<String, Expected> {
         return Err(Expected::new("the name of a file without its directory"));
     }
     text(value)
+}
+
+fn protocol(value: &str) -> Result<Protocol, Expected> {
+    match value {
+        "auto" => Ok(Protocol::Auto),
+        "v1" => Ok(Protocol::V1),
+        _ => Err(Expected::new("auto or v1")),
+    }
 }
 
 fn prefetch(value: &str) -> Result<usize, Expected> {

@@ -79,6 +79,8 @@ variables! {
         "Longest time for one call of the handler.");
     RUNTIME_READY_TIMEOUT = Variable::contract("ASYA_RUNTIME_READY_TIMEOUT", "5m", Group::Runtime,
         "Longest wait for the runtime at the start and after it went away.");
+    RUNTIME_PROTOCOL = Variable::new("ASYA_RUNTIME_PROTOCOL", "auto", Group::Runtime,
+        "`auto`: protocol v2 where the runtime offers it, else v1. `v1`: v1 always.");
 
     MAX_DELIVERIES = Variable::new("ASYA_MAX_DELIVERIES", "3", Group::Limits,
         "Deliveries above which a message runs alone; only its own failure condemns it then.");

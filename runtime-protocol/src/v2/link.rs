@@ -1,0 +1,259 @@
+//! A worker connection of a client.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::connect::{ConnectError, connect};
+use super::decoder::Decoded;
+use super::frame::{Frame, Kind, MORE, Reader};
+use super::hello::{Purpose, WorkerId, parse_progress, parse_worker_welcome};
+use super::wire::{LinkError, Wire};
+use crate::ready::Advert;
+
+/// A budget of "none".
+const NO_BUDGET: u32 = u32::MAX;
+
+/// One message for a worker.
+#[derive(Clone)]
+pub struct Request {
+    /// How long its run may take, to the millisecond; counts from its start. Who sent it keeps the time.
+    pub budget: Option<Duration>,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// Whether the next request belongs to the same batch.
+    pub more: bool,
+    /// The envelope, which is not looked into.
+    pub envelope: Bytes,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkEvent {
+    /// The last of the items: the request is answered.
+    Reply {
+        /// Of the request.
+        tag: u32,
+        /// A JSON array.
+        items: Bytes,
+    },
+    /// Some items; more may follow.
+    Items {
+        /// Of the request.
+        tag: u32,
+        /// A JSON array.
+        items: Bytes,
+    },
+    /// An intermediate result for whoever watches.
+    Partial {
+        /// Of the request.
+        tag: u32,
+        /// A JSON value.
+        value: Bytes,
+    },
+    /// How far the request is.
+    Progress {
+        /// Of the request.
+        tag: u32,
+        /// From 0 to 1.
+        fraction: Option<f64>,
+        /// For people.
+        message: Option<String>,
+    },
+    /// An answer beyond the limit. It ends the request: whatever still comes for it is thrown away.
+    TooLarge {
+        /// Of the request.
+        tag: u32,
+        /// Bytes of the answer.
+        length: usize,
+        /// The limit of this client.
+        limit: usize,
+    },
+    /// The worker ends: nothing of what is unanswered was started.
+    Goodbye,
+}
+
+/// A request that has no REPLY yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// Its place in the order of sending; tags begin again at some time.
+    sequence: u64,
+    /// Its answer was too large; what follows is thrown away.
+    given_up: bool,
+}
+
+/// A connection to one worker: requests go in order, answers come in any.
+#[derive(Debug)]
+pub struct WorkerLink {
+    wire: Wire,
+    pending: HashMap<u32, Pending>,
+    given_up: usize,
+    sequence: u64,
+    next_tag: u32,
+}
+
+impl WorkerLink {
+    /// Connects to one worker and waits for its WELCOME, which comes when requests of an older connection have ended;
+    /// `limit` for both together. Answers above `max_frame` bytes are thrown away.
+    pub async fn connect(
+        advert: &Advert,
+        id: WorkerId,
+        max_frame: usize,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        let purpose = Purpose::Worker(id);
+        let (wire, body) = connect(advert, purpose, Reader::WorkerClient, max_frame, limit).await?;
+        parse_worker_welcome(&body).map_err(|text| ConnectError::Ended(LinkError::Protocol(text)))?;
+        Ok(Self {
+            wire,
+            pending: HashMap::new(),
+            given_up: 0,
+            sequence: 0,
+            next_tag: 1,
+        })
+    }
+
+    /// Queues a request and gives its tag. [`next`](Self::next) writes it.
+    pub fn send(&mut self, request: Request) -> u32 {
+        let tag = self.free_tag();
+        self.sequence += 1;
+        self.pending.insert(
+            tag,
+            Pending {
+                sequence: self.sequence,
+                given_up: false,
+            },
+        );
+        let [b0, b1, b2, b3] = milliseconds(request.budget).to_be_bytes();
+        let [a0, a1, a2, a3] = request.attempt.to_be_bytes();
+        let flags = if request.more { MORE } else { 0 };
+        let prefix = [b0, b1, b2, b3, a0, a1, a2, a3];
+        self.wire
+            .push(Kind::Request, flags, tag, &prefix, request.envelope);
+        tag
+    }
+
+    /// The next event. Writes what is queued, also while it waits, so that it cannot come to a standstill when both
+    /// sides have much to say. Safe to cancel.
+    ///
+    /// After an error all that follows is [`LinkError::Closed`]; [`unanswered`](Self::unanswered) stays.
+    pub async fn next(&mut self) -> Result<LinkEvent, LinkError> {
+        loop {
+            let decoded = self.wire.next().await?;
+            match self.event(decoded) {
+                Ok(Some(event)) => return Ok(event),
+                Ok(None) => {}
+                Err(text) => return Err(self.wire.break_off(text)),
+            }
+        }
+    }
+
+    /// Tags of the requests that have no answer, the oldest first.
+    pub fn unanswered(&self) -> impl Iterator<Item = u32> + use<> {
+        let open = self.pending.iter().filter(|(_, pending)| !pending.given_up);
+        let mut tags: Vec<_> = open.map(|(&tag, pending)| (pending.sequence, tag)).collect();
+        tags.sort_unstable();
+        tags.into_iter().map(|(_, tag)| tag)
+    }
+
+    /// How many they are.
+    pub fn unanswered_len(&self) -> usize {
+        self.pending.len() - self.given_up
+    }
+
+    /// Queues the goodbye: no further answers are wanted. Go on with [`next`](Self::next) until it is closed.
+    pub fn goodbye(&mut self) {
+        self.wire.push_small(Kind::Goodbye, 0, &[]);
+    }
+
+    fn free_tag(&mut self) -> u32 {
+        loop {
+            let tag = self.next_tag;
+            self.next_tag = tag.wrapping_add(1);
+            if !self.pending.contains_key(&tag) {
+                return tag;
+            }
+        }
+    }
+
+    /// What a frame means; `None` if it belongs to a request that was given up.
+    fn event(&mut self, decoded: Decoded) -> Result<Option<LinkEvent>, String> {
+        let Frame { kind, tag, body, .. } = match decoded {
+            Decoded::Frame(frame) => frame,
+            Decoded::TooLarge {
+                kind,
+                tag,
+                length,
+                limit,
+                ..
+            } => return self.too_large(kind, tag, length, limit),
+        };
+        if kind == Kind::Goodbye {
+            return Ok(Some(LinkEvent::Goodbye));
+        }
+        let pending = self.of(kind, tag)?;
+        if kind == Kind::Reply {
+            self.end(tag);
+        }
+        if pending.given_up {
+            return Ok(None);
+        }
+        Ok(Some(match kind {
+            Kind::Reply => LinkEvent::Reply { tag, items: body },
+            Kind::Items => LinkEvent::Items { tag, items: body },
+            Kind::Partial => LinkEvent::Partial { tag, value: body },
+            Kind::Progress => {
+                let progress = parse_progress(&body)?;
+                LinkEvent::Progress {
+                    tag,
+                    fraction: progress.fraction,
+                    message: progress.message,
+                }
+            }
+            _ => return Err(format!("{} on a worker connection", kind.name())),
+        }))
+    }
+
+    fn too_large(
+        &mut self,
+        kind: Kind,
+        tag: u32,
+        length: usize,
+        limit: usize,
+    ) -> Result<Option<LinkEvent>, String> {
+        let pending = self.of(kind, tag)?;
+        if kind == Kind::Reply {
+            self.end(tag);
+        } else if !pending.given_up {
+            self.given_up += 1;
+            let given_up = Pending {
+                given_up: true,
+                ..pending
+            };
+            self.pending.insert(tag, given_up);
+        }
+        Ok((!pending.given_up).then_some(LinkEvent::TooLarge { tag, length, limit }))
+    }
+
+    fn of(&self, kind: Kind, tag: u32) -> Result<Pending, String> {
+        self.pending
+            .get(&tag)
+            .copied()
+            .ok_or_else(|| format!("{} with tag {tag}, which no unanswered request has", kind.name()))
+    }
+
+    fn end(&mut self, tag: u32) {
+        if let Some(Pending { given_up: true, .. }) = self.pending.remove(&tag) {
+            self.given_up -= 1;
+        }
+    }
+}
+
+/// A time in milliseconds, rounded up: what is left of a budget is not nothing.
+fn milliseconds(budget: Option<Duration>) -> u32 {
+    budget.map_or(NO_BUDGET, |budget| {
+        let rounded = budget.as_nanos().div_ceil(1_000_000);
+        u32::try_from(rounded).unwrap_or(NO_BUDGET).min(NO_BUDGET - 1)
+    })
+}

@@ -1,0 +1,123 @@
+//! What becomes of the requests that a lost worker has not answered: a pure decision.
+//!
+//! A worker starts requests in order, as many at once as its window has places. So of those unanswered the oldest, up
+//! to the window, may have run, and later ones have not. If one may have run, it is to blame. If several may have,
+//! nobody knows which: each runs again alone, and what dies then is to blame.
+
+use crate::worker::flights::Asked;
+
+/// How a worker was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its connection ended.
+    Broken,
+    /// It said goodbye: of what is unanswered nothing was started.
+    Goodbye,
+}
+
+/// What is known about one unanswered request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unanswered {
+    /// How many were asked before it and are unanswered too.
+    pub(crate) before: usize,
+    /// Whether it was asked to end, and why.
+    pub(crate) asked: Option<Asked>,
+    /// Whether the envelope's own deadline has passed.
+    pub(crate) is_expired: bool,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was not started and waits again.
+    Again,
+    /// It waits again, and nothing may run beside it.
+    AgainAlone,
+    /// It has died with its worker.
+    Died,
+    /// It took too long.
+    TimedOut,
+    /// Somebody had asked to end it.
+    Cancelled,
+}
+
+/// How many of `unanswered` requests may have run.
+pub(crate) fn may_have_run(loss: Loss, unanswered: usize, window: usize) -> usize {
+    match loss {
+        Loss::Broken => unanswered.min(window),
+        Loss::Goodbye => 0,
+    }
+}
+
+/// Decides about one request of a worker of whose requests the oldest `ran` may have run.
+pub(crate) fn fate(ran: usize, request: &Unanswered) -> Fate {
+    match request.asked {
+        Some(Asked::Cancelled) => Fate::Cancelled,
+        _ if request.before >= ran => Fate::Again,
+        Some(Asked::Deadline) if ran == 1 || request.is_expired => Fate::TimedOut,
+        _ if ran == 1 => Fate::Died,
+        _ => Fate::AgainAlone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{prop_assert_eq, proptest};
+
+    fn fates(loss: Loss, asked: &[Option<Asked>], window: usize) -> Vec<Fate> {
+        let ran = may_have_run(loss, asked.len(), window);
+        let fate = |(before, asked): (usize, &Option<Asked>)| {
+            let request = Unanswered {
+                before,
+                asked: *asked,
+                is_expired: false,
+            };
+            fate(ran, &request)
+        };
+        asked.iter().enumerate().map(fate).collect()
+    }
+
+    #[test]
+    fn the_only_one_that_may_have_run_is_to_blame_and_those_behind_it_are_not() {
+        use Fate::{Again, Died, TimedOut};
+        assert_eq!(fates(Loss::Broken, &[None, None, None], 1), [Died, Again, Again]);
+        assert_eq!(
+            fates(Loss::Broken, &[Some(Asked::Deadline), None], 1),
+            [TimedOut, Again]
+        );
+    }
+
+    #[test]
+    fn of_several_that_may_have_run_nobody_is_blamed() {
+        use Fate::{Again, AgainAlone, Cancelled};
+        let asked = [Some(Asked::Deadline), None, Some(Asked::Cancelled), None];
+        assert_eq!(
+            fates(Loss::Broken, &asked, 3),
+            [AgainAlone, AgainAlone, Cancelled, Again]
+        );
+        let expired = Unanswered {
+            before: 0,
+            asked: Some(Asked::Deadline),
+            is_expired: true,
+        };
+        assert_eq!(fate(3, &expired), Fate::TimedOut, "nobody waits for it any more");
+    }
+
+    #[test]
+    fn after_a_goodbye_nothing_has_run() {
+        assert_eq!(fates(Loss::Goodbye, &[None, None], 4), [Fate::Again, Fate::Again]);
+    }
+
+    proptest! {
+        #[test]
+        fn at_most_one_is_blamed_and_what_was_written_ahead_never_is(unanswered in 0_usize..100, window in 1_usize..70) {
+            let fates = fates(Loss::Broken, &vec![None; unanswered], window);
+            let blamed = fates.iter().filter(|fate| **fate == Fate::Died).count();
+            prop_assert_eq!(blamed, usize::from(unanswered.min(window) == 1));
+            for fate in fates.iter().skip(window) {
+                prop_assert_eq!(*fate, Fate::Again);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What becomes of requests whose worker is lost.
+
+use std::time::Duration;
+
+use asya_runtime_protocol::v2::Gone;
+use futures::stream::StreamExt as _;
+use ractor::ActorProcessingErr;
+use tokio::time::timeout;
+
+use super::blame::{Fate, Loss, Unanswered, fate, may_have_run};
+use super::desk::{Desk, is_expired};
+use crate::death::{Death, End};
+use crate::ledger::CallOutcome;
+
+/// How long it is waited for that the runtime tells how a worker ended.
+const NEWS: Duration = Duration::from_secs(2);
+
+impl Desk<'_> {
+    /// The connection is over: each unanswered request gets its outcome or is put back.
+    pub(super) async fn settle_loss(mut self, loss: Loss) -> Result<(), ActorProcessingErr> {
+        let flights = self.flights.end_all();
+        let ran = may_have_run(loss, flights.len(), self.session.window());
+        let gone = if ran > 0 { self.news().await } else { None };
+        let (mut again, mut alone) = (Vec::new(), Vec::new());
+        for (before, mut flight) in flights.into_iter().enumerate() {
+            let request = Unanswered {
+                before,
+                asked: flight.asked(),
+                is_expired: is_expired(&flight),
+            };
+            let outcome = match fate(ran, &request) {
+                Fate::Again => {
+                    again.push(flight.id);
+                    continue;
+                }
+                Fate::AgainAlone => {
+                    alone.push(flight.id);
+                    continue;
+                }
+                Fate::Died => CallOutcome::Died(death(gone.as_ref())),
+                Fate::TimedOut => CallOutcome::Timeout,
+                Fate::Cancelled => CallOutcome::Cancelled,
+            };
+            let outcome = flight.spoiled.take().unwrap_or(outcome);
+            let took = flight.began.map(|began| began.elapsed()).unwrap_or_default();
+            self.finish(flight, outcome, took);
+        }
+        let (seat, context) = (self.seat, &self.seat.context);
+        if !alone.is_empty() {
+            tracing::warn!(
+                actor = %context.actor, worker = %self.id, requests = alone.len(),
+                "a worker was lost with several requests; each of them runs again alone"
+            );
+        }
+        // What comes last is the first in line.
+        context
+            .ledger
+            .give_back(seat.index, seat.generation, &again, false);
+        context
+            .ledger
+            .give_back(seat.index, seat.generation, &alone, true);
+        context.doors.wake_slots();
+        self.hand_over().await?;
+        while !self.finishing.is_empty()
+            && let Some(confirmed) = self.sending.next().await
+        {
+            self.confirmed(&confirmed);
+            self.hand_over().await?;
+        }
+        Ok(())
+    }
+
+    /// How the worker ended, if the runtime is there to tell.
+    async fn news(&mut self) -> Option<Gone> {
+        let told = async {
+            loop {
+                if let Some(gone) = self.session.gone(self.id) {
+                    return Some(gone);
+                }
+                let mut sessions = self.seat.context.session.subscribe();
+                let is_over = sessions.borrow_and_update().is_none();
+                if is_over {
+                    return None;
+                }
+                tokio::select! {
+                    changed = self.workers.changed() => changed.ok()?,
+                    changed = sessions.changed() => changed.ok()?,
+                }
+            }
+        };
+        timeout(NEWS, told).await.unwrap_or_default()
+    }
+}
+
+fn death(gone: Option<&Gone>) -> Death {
+    let end = gone.map(|gone| End {
+        signal: gone.signal,
+        signal_name: gone.signal_name.as_deref(),
+        exit_code: gone.exit_code,
+        oom: gone.oom,
+    });
+    Death::of(&end.unwrap_or_default())
+}
