@@ -553,11 +553,20 @@ def refuse_constant(name: str) -> Any:
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
+def decode(text: str) -> Any:
+    """DECODER.decode without looking for white space around the value, where there is none."""
+    try:
+        value, end = DECODER.scan_once(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else DECODER.decode(text)
+
+
 def parse_envelope(body: Any) -> Dict[str, Any]:
     """Bytes to envelope; raises ValueError (also its JSON and Unicode kinds) with a clear text."""
     text = str(body, "utf-8")
     try:
-        envelope = DECODER.decode(text)
+        envelope = decode(text)
     except RecursionError:
         raise ValueError(
             "The message is nested too deeply for this Python (recursion limit %d); "
@@ -598,6 +607,23 @@ def normalise(envelope: Dict[str, Any]) -> None:
             route["actors"] = route.pop("steps")
         if route.get("current") is None:
             route["current"] = 0
+
+
+def is_regular(envelope: Dict[str, Any]) -> bool:
+    """Whether there is nothing to normalise and nothing to complain about: nearly always, and cheap to find out."""
+    route = envelope.get("route")
+    if route.__class__ is not dict or not ENVELOPE_KEYS.issuperset(envelope):
+        return False
+    actors, current = route.get("actors"), route.get("current")
+    return (
+        actors.__class__ is list
+        and current.__class__ is int
+        and 0 <= current <= len(actors) > 0
+        and (len(route) == 2 or ROUTE_KEYS.issuperset(route))
+        and "payload" in envelope
+        and envelope.get("headers", envelope).__class__ is dict
+        and envelope.get("id", "").__class__ is str
+    )
 
 
 def checked_route(envelope: Dict[str, Any]) -> Dict[str, Any]:
@@ -811,11 +837,12 @@ class PayloadMode:
 
     def prepare(self, envelope: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
         """The handler's argument, and what each of its result items gets besides the payload."""
-        normalise(envelope)
-        if self._validate:
-            check_envelope(envelope)
-        else:
-            checked_current(checked_route(envelope))
+        if not is_regular(envelope):
+            normalise(envelope)
+            if self._validate:
+                check_envelope(envelope)
+            else:
+                checked_current(checked_route(envelope))
         route = envelope["route"]
         route["current"] += 1
         if "headers" in envelope:
@@ -888,8 +915,9 @@ class EnvelopeMode:
         self._repeat_unchanged = settings.repeat_unchanged
 
     def prepare(self, envelope: Dict[str, Any]) -> Tuple[Any, Tuple[List[Any], int]]:
-        normalise(envelope)
-        check_envelope(envelope)
+        if not is_regular(envelope):
+            normalise(envelope)
+            check_envelope(envelope)
         route = envelope["route"]
         # Copied before the call: handlers edit the route in place.
         return envelope, (list(route["actors"]), int(route["current"]))
@@ -971,6 +999,23 @@ ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circula
 CAREFUL_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
+def fast_encoder() -> Callable[[Any, int], Any]:
+    """What ENCODER.encode makes anew for each value, made once. Private to `json`, so it must prove itself."""
+    sample = [{"a": [1, 0.5, None, True, "\u2603"]}, []]
+    try:
+        chunks = json.encoder.c_make_encoder(  # type: ignore
+            None, ENCODER.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+        )
+        if "".join(chunks(sample, 0)) == ENCODER.encode(sample):
+            return chunks
+    except Exception:
+        pass
+    return lambda value, _level: [ENCODER.encode(value)]
+
+
+encode_chunks = fast_encoder()
+
+
 class Unsendable(Exception):
     """A result item that is not JSON or too large. `kind` is the exception type that is reported."""
 
@@ -985,7 +1030,7 @@ def encode_items(items: List[Any], limit: int, envelope_id: Any, first: int = 0)
     `first` is the number of the first item among all of this request.
     """
     try:
-        body = ENCODER.encode(items).encode("ascii")
+        body = "".join(encode_chunks(items, 0)).encode("ascii")
         if len(body) <= limit:
             return body
     except Exception:
@@ -2616,8 +2661,11 @@ class ConcurrentWorker(Worker):
 
     def _readable(self) -> None:
         link = self.link
-        if link is None or not link.receive():
-            return
+        if link is not None and link.receive():
+            self._digest(link)
+
+    def _digest(self, link: ConcurrentLink) -> None:
+        """After something was read."""
         reader = link.reader
         if self._timer is not None:
             self._timer.cancel()
@@ -2720,7 +2768,7 @@ class ConcurrentWorker(Worker):
         self.collect()
         while self.mail:
             message, descriptor = self.mail.popleft()
-            getattr(self, "_do_" + message["do"])(message, descriptor)
+            self._guard(getattr(self, "_do_" + message["do"]), message, descriptor)
 
     def _do_listen(self, _message: Dict[str, Any], descriptor: int) -> None:
         self.listener = own(descriptor)
@@ -2755,7 +2803,7 @@ class ConcurrentWorker(Worker):
         self._read_ahead(link)
         if link.reader.withdraw(tag):
             link.answer(tag, self.runner.sole(ended_item(message["reason"])))
-            return
+        self._digest(link)
         for call, task in list(self._calls.items()):
             # Neighbours in a batch go on; the handler can ask for each.
             if call.tag == tag and all(other.reason for other, its in self._calls.items() if its is task):
@@ -2990,7 +3038,7 @@ FREE_FAILURES = 2
 PROVEN_SECONDS = 10
 # How long code that is being imported may take to end when it is asked to.
 LOADING_GRACE_SECONDS = 2
-STATES = STARTING, READY, GONE = "starting", "ready", "gone"
+STARTING, READY, GONE = "starting", "ready", "gone"
 
 
 class EventLoop:
@@ -3490,8 +3538,11 @@ class Arbiter:
         try:
             place.start()
         except OSError as exc:
-            log.error("failed to start worker %d: %s", place.number, exc)
-            self._start_later(place)
+            log.critical("failed to start worker %d: %s", place.number, exc)
+            if self._phase == LOADING:
+                self._end(1)
+            else:
+                self._start_later(place)
             return
         assert place.mailbox is not None  # Made by start().
         self._events.watch(place.mailbox.line, functools.partial(self._read_mail, place))

@@ -36,7 +36,7 @@ fi
 
 for line in "${found[@]}"; do
     IFS=$'\t' read -r version python <<<"$line"
-    if output=$("$python" -m unittest discover -s "$here/tests" 2>&1); then
+    if output=$("$python" "$here/tests" 2>&1); then
         summary=$(grep -E '^Ran ' <<<"$output")
         printf 'tests    Python %-8s ok    %s (%s)\n' "$version" "$summary" "$python"
     else

@@ -1,11 +1,15 @@
 //! The envelope that travels between actors, and the socket protocol between a sidecar and a runtime.
 //!
 //! What it is: [`Envelope`] and [`Route`] around a payload that stays raw bytes ([`RawJson`]), deterministic ids,
-//! error envelopes, the answers of a runtime ([`Reply`]), and both ends of protocol v1: [`RuntimeClient`] for
-//! sidecars, [`serve`] for handlers written in Rust. `python/asya_runtime.py` is the same end for Python handlers.
+//! error envelopes, the answers of a runtime ([`Reply`]), and both ends of the socket protocol, which `PROTOCOL.md`
+//! beside this crate describes. For sidecars: [`RuntimeClient`] speaks v1, [`v2`] speaks v2, and [`read_ready`] tells
+//! which of them a runtime offers. For handlers written in Rust: [`serve`] speaks both at once.
+//! `python/asya_runtime.py` is the same end for Python handlers.
 //! What it is not: it knows no queues, no policy (who retries, where errors go), no metrics and no logging.
 //!
-//! Start reading at [`Envelope::parse`], then [`Reply::parse`], then [`RuntimeClient::call`].
+//! Start reading at [`Envelope::parse`], then [`Reply::parse`], then [`RuntimeClient::call`] and
+//! [`v2::WorkerLink`]. The format of v2 is in [`v2::frame`] and [`v2::decoder`], without any I/O;
+//! `examples/fuzz_frames.rs` feeds them what they should not get.
 //!
 //! The rules come from the data-plane contract; a comment names the section ("contract §7.2") or the ruling.
 

@@ -119,3 +119,56 @@ async fn look(ready_file: &Path, socket: &Path) -> Result<(), String> {
         Err(_) => Err(format!("socket {} accepts no connection", socket.display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: &str = "5f0c1be29c5d4a4f8a6cf3a4b1f7d9e2";
+
+    fn found(text: &str) -> Option<Advert> {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_ready(dir.path()).unwrap(), None);
+        std::fs::write(dir.path().join(READY_FILE_NAME), text).unwrap();
+        let advert = read_ready(dir.path()).unwrap().unwrap().v2?;
+        assert_eq!(advert.socket, dir.path().join(advert.socket.file_name().unwrap()));
+        Some(advert)
+    }
+
+    #[test]
+    fn the_line_of_protocol_v2_is_found_among_others() {
+        for text in [
+            format!("ready\nv2 s.v2 {NONCE}\n"),
+            format!("ready\nv2 s.v2 {NONCE}"),
+            format!("ready\nv3 other things here\n\nv2 s.v2 {NONCE}\nv2 late {NONCE}\n"),
+        ] {
+            let advert = found(&text).unwrap();
+            assert!(advert.socket.ends_with("s.v2"));
+            assert_eq!(advert.nonce, NONCE);
+        }
+        let shortest = found("ready\nv2 s 01234567\n").unwrap();
+        assert_eq!(shortest.nonce, "01234567");
+    }
+
+    #[test]
+    fn anything_else_offers_protocol_v1_only() {
+        let long = "0".repeat(65);
+        for text in [
+            String::new(),
+            "ready".to_owned(),
+            "ready\nv2\n".to_owned(),
+            "ready\nv2 s\n".to_owned(),
+            format!("ready\nv2 s {NONCE} more\n"),
+            format!("ready\nv2 ../s {NONCE}\n"),
+            format!("ready\nv2 /tmp/s {NONCE}\n"),
+            format!("ready\nv2 .. {NONCE}\n"),
+            "ready\nv2 s 0123456\n".to_owned(),
+            format!("ready\nv2 s {long}\n"),
+            "ready\nv2 s 0123456789abcdeg\n".to_owned(),
+            format!("ready\nV2 s {NONCE}\n"),
+            format!("{}\nv2 s {NONCE}\n", "x".repeat(5000)),
+        ] {
+            assert_eq!(found(&text), None, "{text}");
+        }
+    }
+}

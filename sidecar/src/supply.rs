@@ -1,7 +1,7 @@
 //! Whether more messages can come: what batches need to know before they wait for them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Shared by the consumer, which tells, and by slots, which ask.
@@ -11,25 +11,63 @@ pub(crate) struct Supplies {
     gathering: AtomicBool,
 }
 
-impl Supplies {
-    /// The consumer asks its queue and has to wait; true if somebody wants to hear of it.
-    pub(crate) fn asks(&self) -> bool {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        self.gathering.swap(false, Ordering::AcqRel)
-    }
+/// The consumer waits for its queue for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Asking<'a>(&'a Supplies);
 
-    /// The consumer waits for its queue no longer.
-    pub(crate) fn answered(&self) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+impl Supplies {
+    /// The consumer asks its queue and has to wait.
+    pub(crate) fn ask(&self) -> Asking<'_> {
+        *self.lock() = Some(Instant::now());
+        Asking(self)
     }
 
     /// Since when the consumer has been waiting for its queue.
     pub(crate) fn asked(&self) -> Option<Instant> {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.lock()
     }
 
     /// Somebody waits for more and wants to be woken when there is none.
     pub(crate) fn gathers(&self) {
         self.gathering.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody wants to be woken; once.
+    pub(crate) fn take_gathering(&self) -> bool {
+        self.gathering.swap(false, Ordering::AcqRel)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_asked_for_as_long_as_somebody_waits_for_it() {
+        let supplies = Supplies::default();
+        assert_eq!(supplies.asked(), None);
+        let asking = supplies.ask();
+        assert!(supplies.asked().is_some());
+        drop(asking);
+        assert_eq!(supplies.asked(), None);
+    }
+
+    #[test]
+    fn who_gathers_is_woken_once() {
+        let supplies = Supplies::default();
+        assert!(!supplies.take_gathering());
+        supplies.gathers();
+        assert!(supplies.take_gathering());
+        assert!(!supplies.take_gathering());
     }
 }

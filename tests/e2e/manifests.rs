@@ -224,10 +224,8 @@ fn settings_of_the_runtime_that_cannot_hold_are_refused() {
         &["ASYA_WORKERS is \"2\" here and 4 in spec.runtime.workers"],
     );
     assert_problem(&report, "spec.runtime.concurrency", &["5000 is too large"]);
-    assert!(
-        !report.contains("v3"),
-        "manifests with mistakes are not looked at further"
-    );
+    let protocol = "ASYA_RUNTIME_PROTOCOL must be auto or v1, not \"v3\"";
+    assert!(report.contains(protocol), "{report}");
 }
 
 #[test]

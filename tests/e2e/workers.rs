@@ -38,6 +38,9 @@ def crashes():
 def exits():
     os._exit(3)
 
+def needs_too_much():
+    raise MemoryError("no room")
+
 def gate():
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -128,6 +131,43 @@ fn a_worker_that_dies_says_how() {
 }
 
 #[test]
+fn a_handler_that_finds_no_memory_says_so_and_its_worker_lives_on() {
+    let error = fails("needs_too_much");
+    assert!(error.contains("oom") && error.contains("no room"), "{error}");
+}
+
+#[test]
+fn an_async_call_that_hangs_is_cancelled_and_its_neighbours_go_on() {
+    let code = r#"
+import asyncio, os
+
+async def handle(payload):
+    try:
+        await asyncio.sleep(3600 if payload == "hangs" else 0.001)
+    except asyncio.CancelledError:
+        open("cancelled", "w").close()
+        raise
+    return [[os.getpid(), os.getppid()]]
+"#;
+    let actor = Actor::python("step", "handler.handle")
+        .runtime("{concurrency: 4}")
+        .processing_timeout(3);
+    let inputs = (0..20).map(|n| if n == 2 { json!("hangs") } else { json!(n) });
+    let pipeline = Pipeline::new()
+        .file("handler.py", code)
+        .file("in.jsonl", &lines(inputs))
+        .actor(&actor);
+    let ended = pipeline.asya("run").args(["--input", &input(&pipeline)]).run();
+    let (workers, _) = processes(&ended.expect_code(1));
+    assert_eq!(workers.len(), 1, "the worker is the same for all");
+    assert!(pipeline.path("cancelled").exists());
+    assert_eq!((pipeline.happy().len(), pipeline.errors().len()), (19, 1));
+    let error = pipeline.errors()[0].payload()["error"].to_string();
+    assert!(error.contains("Runtime timeout exceeded after 3s"), "{error}");
+    pipeline.assert_at_rest();
+}
+
+#[test]
 fn an_only_worker_is_replaced_too() {
     let pipeline = pipeline(
         1,
@@ -143,7 +183,7 @@ fn an_only_worker_is_replaced_too() {
 #[test]
 fn a_worker_killed_from_outside_is_replaced() {
     let pipeline = pipeline(2, []);
-    let up = pipeline.asya("up").spawn();
+    let up = pipeline.asya("up").arg("-v").spawn();
     let ask = |n: u64| {
         let known = pipeline.happy().len();
         pipeline
@@ -161,6 +201,8 @@ fn a_worker_killed_from_outside_is_replaced() {
     let victims = processes_under(pipeline.mark());
     let victim = victims.iter().find(|process| i64::from(process.pid) == worker);
     victim.unwrap().signal(Signal::KILL);
+    // What is sent to it before that is known may have been run for all that one can tell.
+    up.await_stderr("a worker of the runtime has ended");
     for n in 2..8 {
         let next = ask(n);
         assert_ne!(next[0].as_i64(), Some(worker));

@@ -3,10 +3,10 @@
 //! Three ways to move the same messages of 1 KiB between two queues of one embedded store, with the same number of
 //! messages in flight, measured in turn:
 //!
-//! - *sidecar*: the real tree;
+//! - *sidecar*: the real tree, over v2;
 //! - *bare loop*: claim, publish, wait for the confirm, ack; no socket. The ceiling that the aim refers to;
-//! - *bare loop + socket*: the same with a call of the same echo in between. Protocol v1 opens a connection for each
-//!   message; what lies between the two loops is the price of that, and what lies below it is the sidecar's own.
+//! - *bare loop + socket*: the same with a call of the same echo in between over v1, a connection for each message, as
+//!   the least that any loop with a runtime can do without v2.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! One call of the Python runtime, beside a bare Python echo with the same JSON work behind the same Rust client.
+//! One call of the Python runtime over v1, beside a bare Python echo with the same JSON work behind the same Rust
+//! client.
 //!
 //! Two placements: client and server pinned to a core each, so that the scheduler's choice is out of the picture, and
 //! both free, as they are in real life. Calls are made one after the other; the figure is the median call.

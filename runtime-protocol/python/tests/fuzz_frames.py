@@ -335,13 +335,13 @@ class Target:
 
 def fuzz(seconds, seed, report=lambda text: None):
     """Runs for so long, and returns (decoder streams, request streams, rounds against the runtime)."""
-    ends = time.monotonic() + seconds
     counts = [0, 0, 0]
     target = Target()
+    ends = time.monotonic() + seconds
     try:
         number = seed
         told = time.monotonic()
-        while time.monotonic() < ends:
+        while not counts[2] or time.monotonic() < ends:
             number += 1
             try:
                 streams = Streams(number)

@@ -2,11 +2,11 @@
 
 import json
 import os
+import tempfile
 import unittest
 
 from support import Runtime, envelope
-from v2 import MORE, Client, Shared, payloads, touch, wait_for_file
-from v2 import REQUEST, request_body
+from v2 import GOODBYE, MORE, REQUEST, Client, Shared, payloads, request_body, touch, wait_for_file
 
 
 class Batches(Shared):
@@ -15,8 +15,6 @@ class Batches(Shared):
 
     @classmethod
     def setUpClass(cls):
-        import tempfile
-
         descriptor, cls.calls_path = tempfile.mkstemp(prefix="asya-calls-")
         os.close(descriptor)
         settings = dict(cls.variables, ASYA_BATCH_SIZE=str(cls.size), CALLS=cls.calls_path)
@@ -213,6 +211,13 @@ class Act(Batches):
         for tag in tags:
             self.assertEqual(worker.answer(tag).types(), [0x20])
 
+    def test_a_batch_whose_last_never_comes_is_never_run(self):
+        worker = self.client.worker()
+        worker.request({"n": 0}, more=True)
+        worker.close()
+        self.assertEqual(payloads(self.client.worker().call({"n": 1})), [{"n": 1, "done": True}])
+        self.assertEqual(self.calls(), [[1]])
+
     def test_death_in_a_batch(self):
         worker = self.client.worker()
         incarnation = self.control.workers[0]["incarnation"]
@@ -256,6 +261,25 @@ class NotBatches(unittest.TestCase):
     def test_async_batches(self):
         expected = [[{"later": number}] for number in (1, 2, 3, 1)]
         self.assertEqual([payloads(items) for items in self.outcome("batches.later")], expected)
+
+    def test_end_while_a_batch_is_not_complete(self):
+        with Runtime("batches.act", ASYA_BATCH_SIZE="4", CALLS=os.devnull) as runtime, Client(runtime) as client:
+            worker = client.worker()
+            worker.request({"n": 0}, more=True)
+            client.control.ping()
+            runtime.terminate()
+            self.assertEqual([frame.type for frame in worker.read_to_end()], [GOODBYE])
+            self.assertEqual(runtime.wait(), 0)
+
+    def test_async_batches_run_at_the_same_time(self):
+        with Runtime("batches.gathered", ASYA_BATCH_SIZE="2", ASYA_CONCURRENCY="3", CALLS=os.devnull) as runtime:
+            with Client(runtime) as client:
+                worker = client.worker()
+                self.assertEqual((client.control.welcome["concurrency"], client.control.welcome["batch"]["size"]), (3, 2))
+                # None of the three is answered before all of them have begun.
+                tags = [worker.request(number, more=number % 2 == 0) for number in range(6)]
+                for number, tag in enumerate(tags):
+                    self.assertEqual(worker.answer(tag).payloads(), [{"most": 3, "payload": number}])
 
     def test_methods(self):
         seen = [payloads(items) for items in self.outcome("batches.Model.predict")]

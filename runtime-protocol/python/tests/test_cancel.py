@@ -1,11 +1,12 @@
 """Cancellation: asked first, killed later, and never more than the one that was meant."""
 
+import json
 import os
 import signal
 import unittest
 
 from support import wait_until
-from v2 import DEADLINE, GOODBYE, REPLY, Client, Shared, payloads, touch, wait_for_file, wait_for_text
+from v2 import DEADLINE, GOODBYE, HELLO, REPLY, WELCOME, Client, Shared, payloads, touch, wait_for_file, wait_for_text
 
 
 class Paths:
@@ -280,6 +281,56 @@ class Tasks(Paths, Shared):
         touch(payload["file"])
         self.assertEqual(worker.answer(tag).payloads(), ["blocked"])
         self.assertEqual(worker.answer(late).types(), [REPLY])
+
+
+    def test_newer_connection_replaces_older_and_waits_for_its_requests(self):
+        older, _tag, payload = self.start("stubborn")
+        _older, _tag, polite = self.start("wait", "polite", older)
+        newer = self.client.raw()
+        incarnation = self.control.workers[0]["incarnation"]
+        newer.send(HELLO, 0, json.dumps(self.client.hello("worker", worker=0, incarnation=incarnation)).encode())
+        self.assertEqual(wait_for_text(payload["cancelled"]), "ignored")
+        self.assertEqual(wait_for_text(polite["cancelled"]), "CancelledError True")
+        self.assertTrue(newer.is_quiet(0.1))
+        touch(payload["file"])
+        self.assertEqual(newer.read().type, WELCOME)
+        older.read_to_end()
+
+    def test_client_that_leaves(self):
+        worker, _tag, payload = self.start("wait")
+        worker.close()
+        self.assertEqual(wait_for_text(payload["cancelled"]), "CancelledError True")
+        self.assert_serves()
+
+
+class TasksWithoutClient(Paths, Shared):
+    handler = "tasks.act"
+    variables = {"ASYA_CONCURRENCY": "4", "ASYA_CANCEL_GRACE": "300ms"}
+
+    def lose(self, *handlers):
+        """A client with these calls running is lost: (state of the worker then, the files of the calls)."""
+        with Client(self.runtime) as lost:
+            state = lost.control.ready()
+            worker = lost.worker()
+            files = [self.waiting(do, do) for do in handlers]
+            for payload in files:
+                worker.request(payload)
+                wait_for_file(payload["started"])
+            lost.control.close()
+            for payload in files:
+                wait_for_file(payload["cancelled"])
+        return state, files
+
+    def test_those_that_end_keep_their_worker(self):
+        state, _files = self.lose("wait", "swallow")
+        self.assert_serves()
+        self.assertEqual(self.control.workers[0], state)
+
+    def test_those_that_do_not_lose_it(self):
+        state, _files = self.lose("stubborn", "wait")
+        self.control.ready(0, state["incarnation"] + 1)
+        self.assertFalse(os.path.exists("/proc/%d" % state["pid"]))
+        self.assert_serves()
 
 
 class Generators(Paths, Shared):

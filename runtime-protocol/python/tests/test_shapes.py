@@ -341,6 +341,20 @@ class Streams(Shared):
         self.assert_error(self.runtime.call({"words": ["a", "fail"]}), "processing_error", "ValueError")
 
 
+class TooLarge(unittest.TestCase):
+    def test_items_and_partials(self):
+        text = "ASYA_MAX_MESSAGE_SIZE=4096"
+        with Runtime("generators.values", ASYA_MAX_MESSAGE_SIZE="4096") as runtime, Client(runtime) as client:
+            items = client.worker().call({"values": [1, "x" * 2000, 3]})
+            self.assertEqual(payloads(items), [1, "x" * 2000, 3])
+        for stream, expected in (("false", [1, text, 3]), ("true", [text])):
+            variables = {"ASYA_MAX_MESSAGE_SIZE": "4096", "ASYA_STREAM": stream}
+            with Runtime("generators.large", **variables) as runtime, Client(runtime) as client:
+                items = client.worker().call({"size": 5000})
+                seen = [text if text in item.get("details", {}).get("message", "") else item.get("payload") for item in items]
+                self.assertEqual(seen, expected)
+
+
 class StreamsOfTasks(Shared):
     handler = "generators.text_async"
     variables = {"ASYA_STREAM": "true", "ASYA_CONCURRENCY": "2"}

@@ -323,11 +323,15 @@ class Worker(Connection):
 
 
 def welcomed(connection):
-    frame = connection.read()
-    if frame.type == ERROR:
-        raise Refused(frame.body.decode("utf-8"))
-    assert (frame.type, frame.tag) == (WELCOME, 0), frame
-    return parse(frame.body)
+    try:
+        frame = connection.read()
+        if frame.type == ERROR:
+            raise Refused(frame.body.decode("utf-8"))
+        assert (frame.type, frame.tag) == (WELCOME, 0), frame
+        return parse(frame.body)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def read_offer(directory):

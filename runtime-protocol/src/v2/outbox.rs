@@ -100,3 +100,56 @@ impl Buf for Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::v2::frame::HEADER;
+
+    #[test]
+    fn small_frames_share_a_piece_and_a_large_body_is_not_copied() {
+        let mut outbox = Outbox::default();
+        let large = Bytes::from(vec![b'x'; COPIED + 1]);
+        for tag in 0..10 {
+            let small = Bytes::from_static(b"[]");
+            outbox.push(Kind::Reply, 0, tag, &[], small).unwrap();
+        }
+        outbox.push(Kind::Reply, 0, 10, &[], large.clone()).unwrap();
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(outbox.chunks_vectored(&mut slices), 2);
+        assert_eq!(slices[0].len(), 10 * (HEADER + 2) + HEADER);
+        assert_eq!(slices[1].as_ptr(), large.as_ptr());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_at_a_time_leaves_in_order(
+            bodies in proptest::collection::vec(0_usize..40_000, 0..12),
+            most in 1_usize..100_000,
+        ) {
+            let (mut outbox, mut expected) = (Outbox::default(), Vec::new());
+            for (body, byte) in bodies.into_iter().zip(0_u8..) {
+                let body = Bytes::from(vec![byte; body]);
+                put_header(&mut expected, Kind::Request, 0, 1, body.len() + 3).unwrap();
+                expected.extend(b"abc");
+                expected.extend(&body);
+                outbox.push(Kind::Request, 0, 1, b"abc", body).unwrap();
+            }
+            prop_assert_eq!(outbox.remaining(), expected.len());
+            let mut written: Vec<u8> = Vec::new();
+            while outbox.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 4];
+                let filled = outbox.chunks_vectored(&mut slices);
+                let offered: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+                prop_assert!(offered.starts_with(outbox.chunk()));
+                let taken = offered.len().min(most);
+                written.extend(&offered[..taken]);
+                outbox.advance(taken);
+            }
+            prop_assert_eq!(outbox.remaining(), 0);
+            prop_assert!(written == expected);
+        }
+    }
+}

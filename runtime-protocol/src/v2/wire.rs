@@ -102,10 +102,19 @@ impl Wire {
     /// The next frame. Writes what is queued whenever it has to wait. An ERROR is an error; after any error all that
     /// follows is [`LinkError::Closed`]. Safe to cancel.
     pub(crate) async fn next(&mut self) -> Result<Decoded, LinkError> {
+        loop {
+            if let Some(decoded) = self.next_or_room(None).await? {
+                return Ok(decoded);
+            }
+        }
+    }
+
+    /// As [`next`](Self::next), and nothing as soon as no more than `most` bytes wait to be written.
+    pub(crate) async fn next_or_room(&mut self, most: Option<usize>) -> Result<Option<Decoded>, LinkError> {
         if self.ended {
             return Err(LinkError::Closed);
         }
-        let next = self.next_or_error().await;
+        let next = self.next_or_error(most).await;
         next.map_err(|error| self.end_with(error))
     }
 
@@ -125,7 +134,7 @@ impl Wire {
         error
     }
 
-    async fn next_or_error(&mut self) -> Result<Decoded, LinkError> {
+    async fn next_or_error(&mut self, most: Option<usize>) -> Result<Option<Decoded>, LinkError> {
         if let Some(problem) = self.unsendable.take() {
             return Err(problem.into());
         }
@@ -136,14 +145,15 @@ impl Wire {
                 }
                 Some(decoded) => {
                     self.frame_began = None;
-                    return Ok(decoded);
+                    return Ok(Some(decoded));
                 }
                 None => {}
             }
-            match self.exchange().await {
+            match self.exchange(most).await {
                 // Inside a frame too: a worker that is killed stops anywhere.
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(_) => {}
+                Ok(Some(0)) => return Err(LinkError::Closed),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
                 // It closed without reading what we sent last.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     return Err(LinkError::Closed);
@@ -156,14 +166,17 @@ impl Wire {
         }
     }
 
-    /// Waits for bytes, and writes in the meantime.
-    async fn exchange(&mut self) -> io::Result<usize> {
+    /// Waits for bytes, and writes in the meantime; nothing as soon as no more than `most` bytes are left to write.
+    async fn exchange(&mut self, most: Option<usize>) -> io::Result<Option<usize>> {
         let overdue = self.frame_timeout.filter(|_| !self.decoder.is_between_frames());
         let overdue =
             overdue.map(|limit| (*self.frame_began.get_or_insert_with(Instant::now) + limit, limit));
         let exchanged = poll_fn(|cx| {
             self.poll_write(cx);
-            self.poll_read(cx)
+            if most.is_some_and(|most| self.outbox.remaining() <= most) {
+                return Poll::Ready(Ok(None));
+            }
+            self.poll_read(cx).map_ok(Some)
         });
         match overdue {
             None => exchanged.await,

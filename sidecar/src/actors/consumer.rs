@@ -126,21 +126,10 @@ async fn receive(
     if let Poll::Ready(received) = futures::poll!(&mut receiving) {
         return received;
     }
-    if context.supply.asks() {
+    // Ends also when this future is dropped, because nothing is to be pulled any more.
+    let _asking = context.supply.ask();
+    if context.supply.take_gathering() {
         context.doors.wake_slots();
     }
-    // Also when this future is dropped, because nothing is to be pulled any more.
-    let _answered = scopeguard(|| context.supply.answered());
     receiving.await
-}
-
-/// Does something at the end of a scope, however that is reached.
-fn scopeguard(end: impl FnMut()) -> impl Drop {
-    struct Guard<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for Guard<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
-    Guard(end)
 }

@@ -160,7 +160,12 @@ impl Probe {
                 self.open(session, myself);
                 Look::Session
             }
-            Err(error @ (ConnectError::NotReachable(_) | ConnectError::Refused(_))) => {
+            // Busy or stopped: v1 would not be answered either.
+            Err(error @ ConnectError::TimedOut { .. }) => {
+                tracing::debug!(actor = %self.context.actor, %error, "the runtime does not greet");
+                Look::NotYet
+            }
+            Err(error) => {
                 if !self.still_advertised(&advert) {
                     return Look::NotYet;
                 }
@@ -168,10 +173,6 @@ impl Probe {
                     tracing::debug!(actor = %self.context.actor, %error, "protocol v2 is offered and refused");
                     return self.find_v1().await;
                 }
-                Look::NotYet
-            }
-            Err(error) => {
-                tracing::debug!(actor = %self.context.actor, %error, "the runtime does not greet");
                 Look::NotYet
             }
         }
@@ -277,6 +278,9 @@ impl Probe {
 
 /// The tree takes in work exactly while a worker takes requests.
 fn note_readiness(context: &Context, session: &Session) {
+    if *context.readiness.borrow() == Readiness::Suspended {
+        return; // A slot has found that the runtime does not do what it is told; it is to be replaced.
+    }
     let readiness = if session.ready() > 0 {
         Readiness::Ready
     } else {

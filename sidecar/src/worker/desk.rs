@@ -95,6 +95,8 @@ impl<'a> Desk<'a> {
             self.give_work().await?;
             let due = self.next_due();
             tokio::select! {
+                // Answers first: one that is here already must not lose against a timer.
+                biased;
                 event = self.link.next(), if self.held_up.is_none() => {
                     let lost = self.take_all(event);
                     self.hand_over().await?;

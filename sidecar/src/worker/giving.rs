@@ -63,6 +63,8 @@ impl Desk<'_> {
         while self.flights.calls() < concurrency {
             let queue = ledger.run_queue(size);
             if !queue.alone {
+                // Before it is asked whether there is more, so that the news cannot fall in between.
+                seat.context.supply.gathers();
                 let gathering = Gathering {
                     ready: queue.ready,
                     size,
@@ -74,7 +76,6 @@ impl Desk<'_> {
                     Gather::Nothing => break,
                     Gather::Run => {}
                     Gather::WaitUntil(end) => {
-                        seat.context.supply.gathers();
                         self.gather_until = Some(end);
                         break;
                     }

@@ -141,6 +141,21 @@ impl Bench {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// Kills the process that is named last in a file, if it is there and is one of this bench.
+    pub(crate) fn kill_last_worker(&self, name: &str) {
+        let Some(pid) = self.lines(name).pop() else {
+            return;
+        };
+        let works_in = fs::read_link(format!("/proc/{pid}/cwd"));
+        if works_in.is_ok_and(|directory| directory == self.config.socket_dir) {
+            // It may have ended since.
+            let _killed = Command::new("kill")
+                .args(["-KILL", &pid])
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
+
     pub(crate) async fn wait_for_line(&self, name: &str, line: &str) {
         wait_for(&format!("{line} in {name}"), async || {
             self.lines(name).iter().any(|there| there == line)

@@ -1,5 +1,12 @@
 //! Runtimes that end as a whole and come back.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use asya_sidecar::{Fault, Part, Sidecar};
+
 use crate::common::{PATIENCE, wait_for};
 use crate::python::{Bench, ids};
 
@@ -47,4 +54,42 @@ async fn a_runtime_that_is_asked_to_end_waits_for_the_goodbye() {
     assert_eq!(bench.results().await.len(), 101, "it serves on");
     assert_eq!(sidecar.drain(PATIENCE).await.returned, 0);
     assert_eq!(bench.python.ended().await, Some(0));
+}
+
+/// Workers and actors are killed at once while eight calls are under way.
+#[tokio::test]
+async fn a_storm_over_workers_and_actors_loses_nothing_and_condemns_nothing() {
+    const MODULE: &str = r#"
+import asyncio, os
+with open("pids", "a") as file:
+    file.write("%d\n" % os.getpid())
+async def run(payload):
+    await asyncio.sleep(0.002)
+    return payload
+"#;
+    const MESSAGES: usize = 1_000;
+    const PARTS: [Part; 4] = [Part::Slot, Part::Probe, Part::Router, Part::Publisher];
+    let mut bench = Bench::new(MODULE, &[("ASYA_WORKERS", "2"), ("ASYA_CONCURRENCY", "4")]).await;
+    bench.config.retry.max_attempts = NonZeroU32::new(10).unwrap();
+    bench.config.retry.initial_backoff = Duration::from_millis(10);
+    let sidecar = Sidecar::builder(bench.config.clone(), Arc::clone(&bench.house.transport))
+        .budget_factor(10_000)
+        .start()
+        .await
+        .unwrap();
+    sidecar.ready().await;
+    for index in 0..MESSAGES {
+        if index % 25 == 24 {
+            sidecar.inject(PARTS[index / 25 % PARTS.len()], Fault::Kill);
+        }
+        if index % 100 == 99 {
+            bench.kill_last_worker("pids");
+        }
+        bench.send(&index.to_string(), "1").await;
+    }
+    let results = bench.results().await;
+    assert_eq!(ids(&results).len(), MESSAGES);
+    let unique: BTreeSet<_> = results.iter().map(|message| &message.id).collect();
+    assert_eq!(unique.len(), MESSAGES, "a repeated message has another id");
+    bench.done(sidecar).await;
 }

@@ -10,8 +10,8 @@ use anyhow::Result;
 use asya_runtime_protocol::{DEFAULT_MAX_FRAME, RuntimeClient};
 use bytes::Bytes;
 
-use super::{ENOUGH, OVER_V1, V1};
 use super::field::{Field, Runtime, SIZE, Shape};
+use super::{ENOUGH, OVER_V1, V1};
 use crate::broker::Kind;
 use crate::figures::Row;
 use crate::meter::as_f64;

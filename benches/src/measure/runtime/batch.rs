@@ -46,15 +46,18 @@ pub async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Vec<Row>> 
     let ideal = f64::from(BATCH) / (first + each * BATCH).as_secs_f64();
     let full = hops_in(ideal, options.stretch * 2);
     let few = hops_in(1.0 / GAP.as_secs_f64(), options.stretch * 2);
-    let (mut rates, mut waits, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rates, mut waits) = (Vec::new(), Vec::new());
+    let (mut full_sizes, mut few_sizes) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         say(&format!("{SECTION}: round {round} of {}", options.rounds));
         source.fill(full).await?;
-        rates.push(rate(&actor.results(full, PATIENCE + options.stretch * 4).await?)?);
+        let stamps = actor.results(full, PATIENCE + options.stretch * 4).await?;
+        rates.push(rate(&stamps)?);
+        full_sizes.extend(sizes(&stamps));
         source.trickle(few, GAP, "").await?;
         let stamps = actor.results(few, PATIENCE).await?;
         waits.extend(stamps.iter().map(Stamp::waited));
-        sizes.extend(stamps.iter().map(|stamp| f64::from(stamp.items)));
+        few_sizes.extend(sizes(&stamps));
     }
     actor.stop().await;
     let window = WINDOW.as_secs_f64() * 1e3;
@@ -64,17 +67,22 @@ pub async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Vec<Row>> 
         let name = format!("wait for the handler, 100 messages a second: {name}");
         Row::alone(SECTION, name, quantile(waits, part), "ms").beside(limit.0, limit.1, limit.2)
     };
+    let size = |mut sizes: Vec<f64>| {
+        let middle = quantile(&mut sizes, 0.5);
+        Row::alone(SECTION, "  messages in their batch, p50", middle, "")
+    };
     Ok(vec![
         Row::rates(SECTION, "queue full, batches of 32", &rates, ("ideal", &ideals)).aim(0.85),
+        size(full_sizes),
         wait("p50", 0.5, &mut waits),
         wait("p99", 0.99, &mut waits).limit(window + MARGIN),
-        Row::alone(
-            SECTION,
-            "  messages in their batch, p50",
-            quantile(&mut sizes, 0.5),
-            "",
-        ),
+        size(few_sizes),
     ])
+}
+
+/// In how large a batch each message was.
+fn sizes(stamps: &[Stamp]) -> impl Iterator<Item = f64> {
+    stamps.iter().map(|stamp| f64::from(stamp.items))
 }
 
 /// Messages per second, from the beginning of one call to the beginning of another one, without the edges.

@@ -63,7 +63,7 @@ async fn rounds(script: Script, concurrency: u32, options: &Options) -> Result<V
     let depth = usize::try_from(window + window / 4)?;
     let mut rates = Vec::new();
     for _ in 0..options.rounds {
-        rates.push(all(&mut links.workers, &request, depth, options.stretch * 2).await?);
+        rates.push(all(&mut links.workers, &request, depth, options.stretch * 3).await?);
     }
     Ok(rates)
 }

@@ -43,15 +43,18 @@ pub async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Vec<Row>> 
     let mut rows = Vec::new();
     for runtime in [Runtime::Python, Runtime::Native] {
         let mut protocols = [Protocol::Auto, Protocol::V1];
-        let pilot = once(options, &python, runtime, Protocol::V1, PILOT).await?;
-        let count = hops_in(pilot, options.stretch).max(PILOT);
+        let mut counts = [PILOT; 2];
+        for (protocol, count) in protocols.iter().zip(&mut counts) {
+            let pilot = once(options, &python, runtime, *protocol, PILOT).await?;
+            *count = hops_in(pilot, options.stretch).max(PILOT);
+        }
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for round in 1..=options.rounds {
             say(&format!(
                 "{SECTION}: {runtime:?}, round {round} of {}",
                 options.rounds
             ));
-            for protocol in protocols {
+            for (protocol, count) in protocols.into_iter().zip(counts) {
                 let rate = once(options, &python, runtime, protocol, count).await?;
                 match protocol {
                     Protocol::V1 => first.push(rate),
@@ -59,6 +62,7 @@ pub async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Vec<Row>> 
                 }
             }
             protocols.reverse();
+            counts.reverse();
         }
         let name = format!("{runtime:?} echo, all defaults, v2");
         rows.push(Row::rates(SECTION, name, &second, ("the same over v1", &first)));

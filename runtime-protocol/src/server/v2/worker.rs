@@ -29,6 +29,8 @@ const FIRST_INCARNATION: u32 = 1;
 pub(super) enum Happened {
     /// A frame came, or the connection ended.
     Came(Result<Decoded, LinkError>),
+    /// The client has read so much that requests can be started again.
+    Room,
     /// A call ended.
     Ended(Result<(Id, Bytes), JoinError>),
 }
@@ -99,9 +101,10 @@ impl<H: Handler> Worker<H> {
 
     /// The next thing that happens. Writes what is queued, also while it waits. Safe to cancel.
     pub(super) async fn next(&mut self) -> Happened {
+        let held_up = !self.waiting.is_empty() && self.unread() > MAX_UNREAD;
         let input = async {
             match &mut self.connection {
-                Some(wire) => wire.next().await,
+                Some(wire) => wire.next_or_room(held_up.then_some(MAX_UNREAD)).await,
                 None => std::future::pending().await,
             }
         };
@@ -109,7 +112,7 @@ impl<H: Handler> Worker<H> {
             biased;
             // First, so that answers which are ready together leave together.
             Some(ended) = self.calls.join_next_with_id() => Happened::Ended(ended),
-            input = input => Happened::Came(input),
+            input = input => input.transpose().map_or(Happened::Room, Happened::Came),
         }
     }
 
@@ -117,12 +120,16 @@ impl<H: Handler> Worker<H> {
         match happened {
             Happened::Came(input) => self.take(input),
             Happened::Ended(ended) => self.ended(ended),
+            Happened::Room => {}
         }
     }
 
     pub(super) fn wants_place(&self) -> bool {
-        let unread = self.connection.as_ref().map_or(0, Wire::queued);
-        !self.waiting.is_empty() && unread <= MAX_UNREAD
+        !self.waiting.is_empty() && self.unread() <= MAX_UNREAD
+    }
+
+    fn unread(&self) -> usize {
+        self.connection.as_ref().map_or(0, Wire::queued)
     }
 
     /// Whether a call runs.

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use asya_sidecar::{Credit, RetryPolicy, Role};
+use asya_sidecar::{Credit, Protocol, RetryPolicy, Role};
 use asya_transport::rabbitmq::Address;
 
 use super::*;
@@ -62,6 +62,16 @@ fn empty_is_unset() {
 }
 
 #[test]
+fn the_protocol_is_chosen_by_name() {
+    for (value, protocol) in [("auto", Protocol::Auto), ("v1", Protocol::V1)] {
+        assert_eq!(
+            good(&[("ASYA_RUNTIME_PROTOCOL", value)]).config.protocol,
+            protocol
+        );
+    }
+}
+
+#[test]
 fn all_problems_are_found_at_once_and_none_shows_a_secret() {
     let found = problems(&[
         ("ASYA_ACTOR_NAME", ""),
@@ -69,6 +79,7 @@ fn all_problems_are_found_at_once_and_none_shows_a_secret() {
         ("ASYA_RABBITMQ_URL", "amqp://me:hush@host:99999"),
         ("ASYA_MAX_HOPS", "0"),
         ("ASYA_MAX_MESSAGE_SIZE", "1Ti"),
+        ("ASYA_RUNTIME_PROTOCOL", "v2"),
         ("ASYA_QUEUE_ARGUMENTS", "[]"),
         ("ASYA_CUSTOM_METRICS", "{"),
         ("ASYA_LOG_FORMAT", "xml"),
@@ -83,6 +94,7 @@ fn all_problems_are_found_at_once_and_none_shows_a_secret() {
         "ASYA_RABBITMQ_URL",
         "ASYA_MAX_HOPS",
         "ASYA_MAX_MESSAGE_SIZE",
+        "ASYA_RUNTIME_PROTOCOL",
         "ASYA_QUEUE_ARGUMENTS",
         "ASYA_CUSTOM_METRICS",
         "ASYA_LOG_FORMAT",
@@ -99,7 +111,7 @@ fn all_problems_are_found_at_once_and_none_shows_a_secret() {
         assert_eq!(own.len(), 1, "{variable} in {found:#?}");
         assert!(own[0].contains("expected"), "{own:?}");
     }
-    assert_eq!(found.len(), 13);
+    assert_eq!(found.len(), 14);
     assert!(
         !found
             .iter()
