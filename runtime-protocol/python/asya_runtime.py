@@ -2626,6 +2626,11 @@ class ConcurrentWorker(Worker):
     def running(self) -> List[Call]:
         return list(self._calls)
 
+    def look_for_handler(self) -> None:
+        self.collect()
+        if self.mail:  # The line is empty now, so the event loop would not notice.
+            self._loop.call_soon_threadsafe(self._guard, self._read_mail)
+
     def exchanging(self) -> List[socket.socket]:
         return list(self._v1)
 
@@ -3011,12 +3016,12 @@ def die_with(parent: int) -> None:
     """Asks the kernel to kill this process when its parent dies. Only Linux has this."""
     if not sys.platform.startswith("linux"):
         return
-    import ctypes  # Takes milliseconds, and not everybody needs it.
-
     pr_set_pdeathsig = 1
     try:
+        import ctypes  # Takes milliseconds, and not every Python has it.
+
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    except (OSError, AttributeError) as error:
+    except (ImportError, OSError, AttributeError) as error:
         log.warning("cannot tie this process to its parent: %s", error)
     if os.getppid() != parent:
         os._exit(1)  # It was killed before the kernel knew.
@@ -3228,8 +3233,7 @@ class Place:
         try:
             os.killpg(self.process.pid, number)
         except ProcessLookupError:
-            # It has not made its session yet, or is gone already.
-            self.process.send_signal(number)
+            pass  # It is gone, and will be reaped.
 
     def status(self) -> Dict[str, Any]:
         status = {"worker": self.number, "incarnation": self.incarnation, "state": self.state}

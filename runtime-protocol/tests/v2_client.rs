@@ -212,6 +212,41 @@ async fn requests_go_in_order_and_answers_come_in_any() {
     );
 }
 
+/// What the worker does with the first request before it is gone.
+#[derive(Clone, Copy, Debug)]
+enum Last {
+    Reads,
+    Sees,
+    IsGone,
+}
+
+#[tokio::test]
+async fn a_request_that_was_read_is_told_from_one_that_was_not() {
+    for (last, is_unread) in [(Last::Reads, false), (Last::Sees, true), (Last::IsGone, true)] {
+        let (_dir, advert, peer) = peer(move |mut stream| async move {
+            welcome(&mut stream, WELCOME_WORKER).await;
+            match last {
+                Last::Reads => drop(take(&mut stream).await),
+                Last::Sees => stream.readable().await.unwrap(),
+                Last::IsGone => {}
+            }
+        });
+        let connecting = WorkerLink::connect(&advert, ID, 1024, LIMIT);
+        let mut link = bounded(connecting).await.unwrap();
+        assert!(!link.is_newest_unread(), "nothing was sent");
+        if matches!(last, Last::IsGone) {
+            bounded(peer).await.unwrap();
+        }
+        link.send(request("{}"));
+        assert!(matches!(bounded(link.next()).await, Err(LinkError::Closed)));
+        assert_eq!(
+            (link.unanswered_len(), link.is_newest_unread()),
+            (1, is_unread),
+            "{last:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn both_sides_may_have_much_to_say_at_the_same_time() {
     const SIZE: usize = 3 * 1024 * 1024;

@@ -529,6 +529,7 @@ class Silence(Shared):
         # The oldest go at once, and a newcomer is served.
         for connection in connections[:24]:
             self.assertLessEqual({frame.type for frame in connection.read_to_end()}, {ERROR})
+        self.assertTrue(connections[-2].is_quiet(0.05))
         self.assert_serves()
         self.assertEqual(self.runtime.call(1)[0]["payload"], 1)
         for connection in connections[24:]:

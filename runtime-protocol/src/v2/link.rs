@@ -162,6 +162,13 @@ impl WorkerLink {
         self.pending.len() - self.given_up
     }
 
+    /// Whether the worker cannot have read the newest request whole, so that it has not run. Known once
+    /// [`next`](Self::next) has given an error: then a worker that died before it took a request is told from one that
+    /// died of it.
+    pub fn is_newest_unread(&self) -> bool {
+        self.wire.is_last_unread()
+    }
+
     /// Queues the goodbye: no further answers are wanted. Go on with [`next`](Self::next) until it is closed.
     pub fn goodbye(&mut self) {
         self.wire.push_small(Kind::Goodbye, 0, &[]);

@@ -50,6 +50,8 @@ pub(crate) struct Wire {
     outbox: Outbox,
     /// Nothing can be written any more; what the other side has said before is still read.
     deaf: bool,
+    /// Not all that was queued has been read whole.
+    unread: bool,
     ended: bool,
     /// A body of more than 4 GiB, which no header can announce.
     unsendable: Option<FrameProblem>,
@@ -65,6 +67,7 @@ impl Wire {
             decoder: Decoder::new(reader, limit),
             outbox: Outbox::default(),
             deaf: false,
+            unread: false,
             ended: false,
             unsendable: None,
             frame_timeout: None,
@@ -89,9 +92,15 @@ impl Wire {
     /// Queues a frame whose body is `prefix`, then `body`; [`next`](Self::next) writes it.
     pub(crate) fn push(&mut self, kind: Kind, flags: u8, tag: u32, prefix: &[u8], body: Bytes) {
         if self.deaf || self.ended || self.unsendable.is_some() {
+            self.unread = true;
             return;
         }
         self.unsendable = self.outbox.push(kind, flags, tag, prefix, body).err();
+    }
+
+    /// Whether the other side cannot have read the last frame whole. Known only once the connection has ended.
+    pub(crate) fn is_last_unread(&self) -> bool {
+        self.unread
     }
 
     /// Queues a frame with a short body.
@@ -125,6 +134,7 @@ impl Wire {
 
     /// The other side is told what it did wrong, if its socket takes that at once: it may not be reading.
     fn end_with(&mut self, error: LinkError) -> LinkError {
+        self.unread |= self.outbox.has_remaining();
         if let LinkError::Protocol(text) = &error {
             self.push_small(Kind::Error, 0, text.as_bytes());
             self.poll_write(&mut Context::from_waker(Waker::noop()));
@@ -154,8 +164,9 @@ impl Wire {
                 Ok(Some(0)) => return Err(LinkError::Closed),
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(None),
-                // It closed without reading what we sent last.
+                // A Unix socket is reset only if its other end closed with bytes unread.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    self.unread = true;
                     return Err(LinkError::Closed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -209,6 +220,7 @@ impl Wire {
                 // The other side does not read on. Its last words, and the end after them, come by reading.
                 Poll::Ready(_) => {
                     self.deaf = true;
+                    self.unread = true;
                     self.outbox.clear();
                 }
             }

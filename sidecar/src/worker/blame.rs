@@ -2,7 +2,8 @@
 //!
 //! A worker starts requests in order, as many at once as its window has places. So of those unanswered the oldest, up
 //! to the window, may have run, and later ones have not. If one may have run, it is to blame. If several may have,
-//! nobody knows which: each runs again alone, and what dies then is to blame.
+//! nobody knows which: each runs again alone, and what dies then is to blame. What the worker has not read whole has
+//! not run either, which tells one that was killed while it was idle from one that died of its request.
 
 use crate::worker::flights::Asked;
 
@@ -41,10 +42,10 @@ pub(crate) enum Fate {
     Cancelled,
 }
 
-/// How many of `unanswered` requests may have run.
-pub(crate) fn may_have_run(loss: Loss, unanswered: usize, window: usize) -> usize {
+/// How many of `unanswered` requests may have run, of which the newest `unread` were not read whole.
+pub(crate) fn may_have_run(loss: Loss, unanswered: usize, unread: usize, window: usize) -> usize {
     match loss {
-        Loss::Broken => unanswered.min(window),
+        Loss::Broken => unanswered.saturating_sub(unread).min(window),
         Loss::Goodbye => 0,
     }
 }
@@ -66,7 +67,7 @@ mod tests {
     use proptest::{prop_assert_eq, proptest};
 
     fn fates(loss: Loss, asked: &[Option<Asked>], window: usize) -> Vec<Fate> {
-        let ran = may_have_run(loss, asked.len(), window);
+        let ran = may_have_run(loss, asked.len(), 0, window);
         let fate = |(before, asked): (usize, &Option<Asked>)| {
             let request = Unanswered {
                 before,
@@ -102,6 +103,14 @@ mod tests {
             is_expired: true,
         };
         assert_eq!(fate(3, &expired), Fate::TimedOut, "nobody waits for it any more");
+    }
+
+    #[test]
+    fn what_was_not_read_has_not_run() {
+        assert_eq!(may_have_run(Loss::Broken, 1, 1, 1), 0);
+        assert_eq!(may_have_run(Loss::Broken, 3, 1, 4), 2);
+        assert_eq!(may_have_run(Loss::Broken, 3, 1, 1), 1);
+        assert_eq!(may_have_run(Loss::Broken, 0, 1, 1), 0);
     }
 
     #[test]

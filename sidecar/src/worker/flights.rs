@@ -196,6 +196,18 @@ impl Flights {
             .map(|flight| flight.tag)
     }
 
+    /// Requests that begin together with the newest: all of its batch, else itself alone.
+    pub(crate) fn in_newest_call(&self) -> usize {
+        let Some(newest) = self.list.back() else {
+            return 0;
+        };
+        if newest.in_batch {
+            self.list.iter().filter(|flight| flight.call == newest.call).count()
+        } else {
+            1
+        }
+    }
+
     /// The tag of the oldest request.
     pub(crate) fn first_tag(&self) -> Option<u32> {
         self.list.front().map(|flight| flight.tag)

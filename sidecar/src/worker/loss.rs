@@ -18,8 +18,13 @@ const NEWS: Duration = Duration::from_secs(2);
 impl Desk<'_> {
     /// The connection is over: each unanswered request gets its outcome or is put back.
     pub(super) async fn settle_loss(mut self, loss: Loss) -> Result<(), ActorProcessingErr> {
+        let unread = if self.link.is_newest_unread() {
+            self.flights.in_newest_call()
+        } else {
+            0
+        };
         let flights = self.flights.end_all();
-        let ran = may_have_run(loss, flights.len(), self.session.window());
+        let ran = may_have_run(loss, flights.len(), unread, self.session.window());
         let gone = if ran > 0 { self.news().await } else { None };
         let (mut again, mut alone) = (Vec::new(), Vec::new());
         for (before, mut flight) in flights.into_iter().enumerate() {
