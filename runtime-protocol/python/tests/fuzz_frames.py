@@ -4,9 +4,9 @@
     python3 fuzz_frames.py --seconds 600 --seed 1
 
 Two halves take turns. Both decoders are fed the same stream whole and in random pieces, must say what the tables of
-the protocol say, hold no more than they may, and raise nothing but their own exception. The runtime gets streams on new connections
-to both sockets; after each round it must answer a well-formed request over v1 and v2, in the same processes and within
-a deadline, and their memory must stay below a bound. What fails is shown with its seed.
+the protocol say, hold no more than they may, and raise nothing but their own exception. The runtime gets streams on new
+connections to both sockets; after each round it must answer a well-formed request over v1 and v2, in the same processes
+and within a deadline, and their memory must stay below a bound. What fails is shown with its seed.
 
 Not collected by unittest; `test_fuzz.py` runs it briefly over the kept corpus.
 """

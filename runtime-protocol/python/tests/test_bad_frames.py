@@ -121,9 +121,8 @@ class BadFrames(Shared):
 
     def test_unknown_workers(self):
         for number in (2, 2**32 - 1):
-            for data in (frame_bytes(CANCEL, 1, struct.pack(">IIB", number, 1, 2)), frame_bytes(KILL, 1, struct.pack(">II", number, 1))):
-                connection = self.open("control")
-                connection.write(data)
+            for kind, body in ((CANCEL, struct.pack(">IIB", number, 1, 2)), (KILL, struct.pack(">II", number, 1))):
+                self.open("control").send(kind, 1, body)
         self.check()
 
     def test_attempt_zero(self):

@@ -51,7 +51,7 @@ class Names(unittest.TestCase):
     def test_async_envelope_mode(self):
         with Runtime("tasks.envelope", ASYA_HANDLER_MODE="envelope", ASYA_CONCURRENCY="3") as runtime:
             with Client(runtime) as client:
-                expected = {"id": "e1", "route": {"actors": ["a", "b"], "current": 1}, "payload": {"seen": ["id", "payload", "route"]}}
+                expected = envelope({"seen": ["id", "payload", "route"]}, current=1)
                 self.assertEqual(client.worker().call(1), [expected])
                 self.assertEqual(runtime.call(1), [expected])
 

@@ -259,7 +259,8 @@ class Requests(Shared):
 
     def test_requests_that_are_no_envelopes(self):
         worker = self.client.worker()
-        for body, kind in ((b"", "JSONDecodeError"), (b"{", "JSONDecodeError"), (b"\xff", "UnicodeDecodeError"), (b"[]", "ValueError")):
+        cases = ((b"", "JSONDecodeError"), (b"{", "JSONDecodeError"), (b"\xff", "UnicodeDecodeError"), (b"[]", "ValueError"))
+        for body, kind in cases:
             self.assert_error(worker.answer(worker.request_whole(body)).items, "msg_parsing_error", kind)
         self.assert_error(worker.answer(worker.request_whole({})).items, "msg_parsing_error", "ValueError", "payload")
         self.assertEqual(payloads(worker.call(1)), [1])
