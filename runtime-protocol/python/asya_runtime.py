@@ -55,9 +55,12 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set
 VERSION = "0.1.0"
 PROTOCOL = "v1 and v2"
 
-log = logging.getLogger("asya.runtime")
+# Known to nobody else, so that no logging set-up of the user's code silences it or makes it raise.
+log = logging.Logger("asya.runtime")
 
 MAX_FRAME = 2**32 - 1
+# The longest duration that may be set.
+LONGEST_SECONDS = 7 * 24 * 3600
 DEFAULT_MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 # Below this not even an error item is sure to fit.
 MIN_MAX_MESSAGE_SIZE = 1024
@@ -210,6 +213,8 @@ class Environment:
             return default
         if seconds <= above:
             self._bad(name, "must be longer than %gs" % above, str(default), True)
+        if seconds > LONGEST_SECONDS:  # The system's calls for waiting take no more than 24 days.
+            self._bad(name, "must be 168h at most", str(default), True)
         return seconds
 
     def socket_mode(self, name: str) -> Optional[int]:
@@ -1546,8 +1551,12 @@ class FrameTooLarge(Exception):
         self.missing = size - received
 
 
+class NothingYet(Exception):
+    """The peer has connected and not written."""
+
+
 class FrameReader:
-    """Reads one frame per connection. Memory grows with what has arrived, not with what was announced."""
+    """Reads one frame per connection, of which at least a part must be there. Memory grows with what has arrived, not with what was announced."""
 
     def __init__(self, chunk_size: int, limit: int) -> None:
         self._limit = limit
@@ -1557,11 +1566,10 @@ class FrameReader:
         """The body, or None if the peer left without a byte (the sidecar's readiness check)."""
         view = self._view
         try:
-            # Mostly the whole frame is there already, and the bound on waiting not worth a system call.
             received = connection.recv_into(view, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            limit_wait(connection, WAIT_FOR_READ)
-            received = connection.recv_into(view)
+            raise NothingYet() from None
+        # Mostly the whole frame is there already, and the bound on waiting not worth a system call.
         if received == 0:
             return None
         if received < LENGTH.size or received < LENGTH.size + LENGTH.unpack_from(view)[0]:
@@ -1676,6 +1684,14 @@ class TooLong(Exception):
     """In the place of a body that is longer than allowed."""
 
 
+class Withdrawn(Exception):
+    """In the place of a body whose request was to end before it had arrived."""
+
+    def __init__(self, reason: int) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class Skipped(Exception):
     """In the place of a body whose request was answered before it was started."""
 
@@ -1704,6 +1720,8 @@ class RequestReader:
         self._in_batch = 0
         # So many of `ready`, from the left, are copies already.
         self._kept = 0
+        # Requests that are to end and have not arrived yet, and why.
+        self._early = {}  # type: Dict[int, int]
         self.ready = deque()  # type: deque
         # Batches in `ready` that are complete; without batches each request is one.
         self.complete = 0
@@ -1736,8 +1754,11 @@ class RequestReader:
             return self._view[end - start :]
         return self._view[end:] if end else self._view
 
-    def waiting_bytes(self) -> int:
-        return sum(len(request[4]) for request in self.ready if isinstance(request[4], memoryview))
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no more is read before some of it has run."""
+        waiting = (len(request[4]) for request in self.ready if isinstance(request[4], memoryview))
+        return sum(waiting) >= READ_AHEAD_BYTES
 
     def _keep(self) -> None:
         """Copies the bodies that wait, since the buffer is about to be written over."""
@@ -1754,15 +1775,27 @@ class RequestReader:
             self._kept -= 1
         if not request[1]:
             self.complete -= 1
+        if self._early and request[0] in self._early and not isinstance(request[4], Skipped):
+            return request[:4] + (Withdrawn(self._early.pop(request[0])),)
         return request
 
-    def withdraw(self, tag: int) -> bool:
-        """Takes the body from a request that was not started; False if there is no such request."""
+    def withdraw(self, tag: int, reason: int) -> bool:
+        """Takes the body from a request that was not started, so that it can be answered now.
+
+        False if there is no such request. If it may be on its way, it will be `Withdrawn` when it is taken.
+        """
         for index, (waiting, flags, budget, attempt, body) in enumerate(self.ready):
             if waiting == tag and not isinstance(body, Skipped):
                 self.ready[index] = (tag, flags, budget, attempt, Skipped())
                 return True
+        if tag not in self.unanswered and (self.inside or self.full) and len(self._early) < self._most_unanswered:
+            self._early[tag] = reason
         return False
+
+    def drained(self) -> None:
+        """All that the peer has sent was read."""
+        if self._early and not self.inside:
+            self._early = {tag: reason for tag, reason in self._early.items() if tag in self.unanswered}
 
     def received(self, count: int) -> None:
         if self._skip:
@@ -1911,6 +1944,14 @@ class Mailbox:
             sent += self.line.send(data[sent:], NO_SIGNAL)
         return True
 
+    def peek(self) -> List[Dict[str, Any]]:
+        """What is there, or the first of it, and stays there."""
+        try:
+            data = self.line.recv(65536, socket.MSG_PEEK)
+        except OSError:
+            return []
+        return [json.loads(line.decode("ascii")) for line in (self._text + data).split(b"\n")[:-1]]
+
     def receive(self) -> List[Tuple[Dict[str, Any], int]]:
         """What is there, with -1 for no descriptor, without waiting. EOFError after the last of an end that is gone."""
         messages = []  # type: List[Tuple[Dict[str, Any], int]]
@@ -1948,7 +1989,9 @@ class Mailbox:
 LOOK_SECONDS = 0.01
 # The descriptors were closed, or are something else by now: EBADF, ENOTSOCK, and what poll says.
 LOST_DESCRIPTOR = (errno.EBADF, errno.ENOTSOCK)
-# Unsent bytes of a connection above which a concurrent worker starts nothing more for it.
+# A thread of the handler that waits until its progress is taken looks at the mail so often.
+PEEK_MILLISECONDS = 100
+# Unsent bytes of a connection above which a concurrent worker reads nothing more from it.
 MAX_UNSENT = 1024 * 1024
 # v1 peers that may be connected to a serial worker without having written.
 MAX_SILENT = 128
@@ -2007,6 +2050,7 @@ class Link:
         try:
             count = self.connection.recv_into(self.reader.space())
         except BlockingIOError:
+            self.reader.drained()
             return False
         except OSError as exc:
             raise self.failed(exc)
@@ -2026,7 +2070,7 @@ class Link:
         if not self.lost:
             try:
                 self.send(data)
-            except LinkLost:
+            except (LinkLost, DescriptorsLost):
                 pass
 
     def send(self, data: bytes) -> None:
@@ -2084,10 +2128,13 @@ class SerialLink(Link):
     def send_rest(self, data: memoryview) -> None:
         waiter = select.poll()
         waiter.register(self.connection, select.POLLOUT)
-        waiter.register(self._worker.mailbox.line, select.POLLIN)
+        own_thread = self._worker.in_own_thread()
+        if own_thread:
+            waiter.register(self._worker.mailbox.line, select.POLLIN)
         while data:
-            waiter.poll()
-            self._worker.collect()
+            # Another thread leaves mail unread, so it cannot wait for it.
+            waiter.poll(None if own_thread else PEEK_MILLISECONDS)
+            self._worker.look()
             if self._worker.replaced:
                 self.lost = True
                 raise LinkLost("replaced while an answer was sent")
@@ -2140,24 +2187,33 @@ class Worker:
         raise NotImplementedError
 
     def collect(self) -> None:
-        """Reads mail, and marks running calls that are to end. Any thread may do this at any time."""
+        """Reads mail, and marks running calls that are to end. For the worker's own thread, which acts on it."""
         if os.getpid() != self.process_id or not self._reading.acquire(False):
             return
         try:
-            messages = self.mailbox.receive()
+            for message, descriptor in self.mailbox.receive():
+                self._mark(message)
+                self.mail.append((message, descriptor))
         except EOFError:
             os._exit(1)  # The arbiter is gone.
         except OSError as exc:
             raise DescriptorsLost() if exc.errno in LOST_DESCRIPTOR else exc
         finally:
             self._reading.release()
-        for message, descriptor in messages:
-            self._mark(message)
-            self.mail.append((message, descriptor))
+
+    def peek(self) -> None:
+        """Marks calls as `collect` does, from any thread; the mail stays for the worker's own to find."""
+        if not self._reading.acquire(False):
+            return
+        try:
+            for message in self.mailbox.peek():
+                self._mark(message)
+        finally:
+            self._reading.release()
 
     def look_for_handler(self) -> None:
         """When a handler asks whether it was cancelled."""
-        self.collect()
+        self.peek()
 
     def _mark(self, message: Dict[str, Any]) -> None:
         do = message["do"]
@@ -2178,6 +2234,8 @@ class Worker:
 
     def _answer_unrun(self, link: Link, tag: int, stand_in: Exception) -> None:
         """For a request without a body. What was skipped has been answered already."""
+        if isinstance(stand_in, Withdrawn):
+            link.answer(tag, self.runner.sole(ended_item(stand_in.reason)))
         if isinstance(stand_in, TooLong):
             log.error("request refused: %s", stand_in)
             link.answer(tag, self.runner.error(PARSING_ERROR, stand_in, "ValueError"))
@@ -2188,6 +2246,8 @@ class Worker:
         )
 
     def _after_fork_in_child(self, signals: "WorkerSignals") -> None:
+        for call in self.running():
+            call.link = None  # What it tells goes nowhere, and another thread may have had the link's lock.
         for mine in [self.listener, self.link and self.link.connection, self.mailbox.line] + self.exchanging():
             if mine:
                 mine.close()
@@ -2235,9 +2295,18 @@ class SerialWorker(Worker):
             return []
         return [call for call in (current.calls if isinstance(current, Batch) else [current]) if call.link is not None]
 
+    def in_own_thread(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def look(self) -> None:
+        if self.in_own_thread():
+            self.collect()
+        else:
+            self.peek()
+
     def look_for_handler(self) -> None:
-        self.collect()
-        if self.mail and threading.get_ident() == self._thread:
+        self.look()
+        if self.mail and self.in_own_thread():
             # What was not started can be answered while it asks. The rest waits until it has ended.
             cancels = [mail for mail in self.mail if mail[0]["do"] == "cancel"]
             self.mail = deque(mail for mail in self.mail if mail[0]["do"] != "cancel")
@@ -2263,18 +2332,19 @@ class SerialWorker(Worker):
     def _serve_link(self, link: SerialLink) -> None:
         reader = link.reader
         run = self._run_batch if self.settings.batch_size > 1 else self._run_ready
+        readable = True
         while self.link is link:
-            if reader.complete:
-                run(link, reader)
-                continue
-            if reader.violation is not None:
-                self.refuse(reader.violation)
-                return
             if reader.goodbye:
                 self.close_link()
-                return
-            if not link.receive():
-                self._wait(link)
+            elif reader.complete:
+                run(link, reader)
+                readable = True
+            elif reader.violation is not None:
+                self.refuse(reader.violation)
+            elif readable:
+                readable = link.receive()
+            else:
+                readable = self._wait(link)
 
     def _run_ready(self, link: SerialLink, reader: RequestReader) -> None:
         """Runs the requests that are there. This loop is what a message costs."""
@@ -2297,7 +2367,7 @@ class SerialWorker(Worker):
             send(pack(len(data), REPLY, 0, 0, tag) + data)
             if due or self.mail:
                 self._look(now)
-                if self.link is not link:
+                if self.link is not link or reader.goodbye:
                     return
 
     def _run_batch(self, link: SerialLink, reader: RequestReader) -> None:
@@ -2323,7 +2393,7 @@ class SerialWorker(Worker):
         """What came while a call ran: a cancellation must find the request that it is for."""
         reader = link.reader
         try:
-            while not reader.closed and reader.waiting_bytes() < READ_AHEAD_BYTES and link.receive():
+            while not reader.closed and not reader.full and link.receive():
                 pass
         except LinkLost:
             pass  # The next read or write says it again.
@@ -2335,14 +2405,20 @@ class SerialWorker(Worker):
         for descriptor, event in self._poll.poll(0):
             self._attend(descriptor, event)
 
-    def _wait(self, link: Optional[SerialLink]) -> None:
+    def _wait(self, link: Optional[SerialLink]) -> bool:
+        """Until something happens. Whether there is something to read from the link."""
         if self.mail:  # A handler may have read it, to learn whether it was cancelled.
             self._handle_mail()
-            return
+            return True
         inside = link is not None and link.reader.inside
         waits = [self.settings.frame_timeout] if inside else []
         waits += [max(0.0, ends - time.monotonic()) for _connection, ends in self._silent.values()]
-        events = self._poll.poll(min(waits) * 1000 if waits else None)
+        try:
+            events = self._poll.poll(min(waits) * 1000 if waits else None)
+        except Exception as exc:
+            # Of a signal handler of the user's code: an alarm that a call has left behind.
+            log.error("between two calls the handler's code raised %s at %s", type(exc).__name__, place_of(exc))
+            return False
         self._looked = time.monotonic()
         if not events and inside and min(waits) == waits[0]:
             self.refuse(self.frame_timeout())
@@ -2351,6 +2427,7 @@ class SerialWorker(Worker):
         for descriptor, (_connection, ends) in list(self._silent.items()):
             if ends <= self._looked:
                 self._hear(descriptor)
+        return link is not None and any(descriptor == link.fileno() for descriptor, _event in events)
 
     def _attend(self, descriptor: int, event: int) -> None:
         if event & select.POLLNVAL:
@@ -2392,7 +2469,7 @@ class SerialWorker(Worker):
         if link is None:
             return
         self._read_ahead(link)
-        if link.reader.withdraw(tag):
+        if link.reader.withdraw(tag, message["reason"]):
             # The next read finds it out if the link is lost.
             link.reader.unanswered.discard(tag)
             link.tell(pack_frame(REPLY, tag, self.runner.sole(ended_item(message["reason"]))))
@@ -2433,16 +2510,19 @@ class SerialWorker(Worker):
             else:
                 time.sleep(0.1)  # The connection stays in the backlog; do not spin on it.
             return False
-        connection = own(connection.detach())
-        if wait_for(connection, select.POLLIN, 0):
-            self._exchange_and_close(connection)
-        else:
-            # Nobody else need wait for it.
-            self._silent[connection.fileno()] = (connection, time.monotonic() + READ_IDLE_SECONDS)
-            self._watch(connection)
-            if len(self._silent) >= MAX_SILENT:
-                self._poll.unregister(self.listener)
+        if connection.fileno() <= 2:
+            connection = own(connection.detach())
+        if connection.gettimeout() is not None:  # The user's module has called socket.setdefaulttimeout().
+            connection.setblocking(True)
+        self._exchange_and_close(connection)
         return True
+
+    def _set_aside(self, connection: socket.socket) -> None:
+        """Until it has written: nobody else need wait for it."""
+        self._silent[connection.fileno()] = (connection, time.monotonic() + READ_IDLE_SECONDS)
+        self._watch(connection)
+        if len(self._silent) >= MAX_SILENT and self.listener is not None:
+            self._poll.unregister(self.listener)
 
     def _hear(self, descriptor: int) -> None:
         """A v1 peer has written after all, or its time is over."""
@@ -2454,20 +2534,25 @@ class SerialWorker(Worker):
             self._exchange_and_close(connection)
             return
         log.warning("request not read: %s", v1_reason(BlockingIOError()))
+        connection.setblocking(False)
         farewell(connection, pack_v1(self.runner.error(CONNECTION_ERROR, v1_reason(BlockingIOError()))))
 
     def _exchange_and_close(self, connection: socket.socket) -> None:
-        connection.setblocking(True)
         self._v1_connection = connection
+        done = True
         try:
             self._exchange(connection)
+        except NothingYet:
+            done = False
+            self._set_aside(connection)
         except OSError as exc:
             if exc.errno in LOST_DESCRIPTOR:
                 raise DescriptorsLost()
             log.warning("connection lost: %s", exc)
         finally:
             Context._current = self._v1_connection = None
-            hang_up(connection)
+            if done:
+                hang_up(connection)
 
     def _exchange(self, connection: socket.socket) -> None:
         try:
@@ -2500,11 +2585,16 @@ class ConcurrentLink(Link):
     def __init__(self, connection: socket.socket, settings: Settings, loop: Any, relieved: Callable[[], None]) -> None:
         super().__init__(connection, settings)
         self._loop = loop
-        # Called when it is not congested any more.
+        # Called when it is not behind or not congested any more.
         self._relieved = relieved
         self._thread = threading.get_ident()
         self._unsent = bytearray()
         self._waiters = []  # type: List[Any]
+
+    @property
+    def behind(self) -> bool:
+        """Whether an answer waits here. Nothing more is started then: what has run without an answer fits the window."""
+        return bool(self._unsent)
 
     @property
     def congested(self) -> bool:
@@ -2542,6 +2632,7 @@ class ConcurrentLink(Link):
             self._loop.remove_writer(self.connection)
         if congested and not self.congested:
             self._release()
+        if not self._unsent or (congested and not self.congested):
             self._relieved()
 
     def _release(self) -> None:
@@ -2626,11 +2717,6 @@ class ConcurrentWorker(Worker):
     def running(self) -> List[Call]:
         return list(self._calls)
 
-    def look_for_handler(self) -> None:
-        self.collect()
-        if self.mail:  # The line is empty now, so the event loop would not notice.
-            self._loop.call_soon_threadsafe(self._guard, self._read_mail)
-
     def exchanging(self) -> List[socket.socket]:
         return list(self._v1)
 
@@ -2687,7 +2773,7 @@ class ConcurrentWorker(Worker):
         raise self.frame_timeout()
 
     def _listen_or_wait(self, link: ConcurrentLink) -> None:
-        wanted = not link.congested and link.reader.waiting_bytes() < READ_AHEAD_BYTES
+        wanted = not link.congested and not link.reader.full
         if wanted and not self._listens:
             self._loop.add_reader(link.connection, self._guard, self._readable)
         elif self._listens and not wanted:
@@ -2701,7 +2787,7 @@ class ConcurrentWorker(Worker):
             self._listen_or_wait(link)
 
     def _start_ready(self, link: ConcurrentLink) -> None:
-        while not self.stopping and link.reader.complete and not link.congested:
+        while not self.stopping and not self._abandoned and link.reader.complete and not link.behind:
             if len(self._tasks) >= self.settings.concurrency:
                 return
             calls, bodies = self._take(link)
@@ -2806,7 +2892,7 @@ class ConcurrentWorker(Worker):
         if link is None:
             return
         self._read_ahead(link)
-        if link.reader.withdraw(tag):
+        if link.reader.withdraw(tag, message["reason"]):
             link.answer(tag, self.runner.sole(ended_item(message["reason"])))
         self._digest(link)
         for call, task in list(self._calls.items()):
@@ -2816,7 +2902,7 @@ class ConcurrentWorker(Worker):
 
     def _read_ahead(self, link: ConcurrentLink) -> None:
         reader = link.reader
-        while not reader.closed and reader.waiting_bytes() < READ_AHEAD_BYTES and link.receive():
+        while not reader.closed and not reader.full and link.receive():
             pass
 
     def _do_abandon(self, _message: Dict[str, Any], _descriptor: int) -> None:
@@ -2949,6 +3035,7 @@ class WorkerSignals:
 
     def before_fork(self) -> None:
         # A signal for the child must wait until it has its own handlers, or it would be lost.
+        self._mask.in_main = threading.current_thread() is threading.main_thread()
         self._mask.before_fork = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
 
     def after_fork_in_parent(self) -> None:
@@ -2960,7 +3047,8 @@ class WorkerSignals:
         Only those of the main thread: the kernel would end them with the thread. Nor what they start, which
         includes daemons.
         """
-        if os.getppid() == self._process_id and threading.current_thread() is threading.main_thread():
+        # Asked before the fork, since the thread that forks is the main one of the child.
+        if os.getppid() == self._process_id and self._mask.in_main:
             die_with(self._process_id)
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -2997,7 +3085,6 @@ def run_worker(number: int, parent: int, descriptor: int) -> int:
         mailbox.send({"is": "failed", "text": "%s (%s)%s" % (exc, exc.hint, trace)})
         return 1
     signals.loaded()
-    log.disabled = False  # logging.config in the user's module disables loggers that exist already.
     mailbox.send({"is": "loaded"})
     return worker.run()
 
@@ -3043,6 +3130,8 @@ FREE_FAILURES = 2
 PROVEN_SECONDS = 10
 # How long code that is being imported may take to end when it is asked to.
 LOADING_GRACE_SECONDS = 2
+# How long a worker has at least to say that it runs nothing, or to end.
+LEAST_GRACE_SECONDS = 1
 STARTING, READY, GONE = "starting", "ready", "gone"
 
 
@@ -3051,8 +3140,9 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._watched = {}  # type: Dict[socket.socket, Callable[[], None]]
         self._timers = {}  # type: Dict[Any, Tuple[float, Callable[[], None]]]
-        self.signals = []  # type: List[int]
+        self.signals = deque()  # type: deque
         self._signal_end, wake = socket.socketpair()
         self._wake_end = wake
         for end in (self._signal_end, wake):
@@ -3073,9 +3163,11 @@ class EventLoop:
 
     def watch(self, connection: socket.socket, action: Callable[[], None]) -> None:
         self._selector.register(connection, selectors.EVENT_READ, action)
+        self._watched[connection] = action
 
     def forget(self, connection: socket.socket) -> None:
-        self._selector.unregister(connection)
+        if self._watched.pop(connection, None) is not None:
+            self._selector.unregister(connection)
 
     def at(self, key: Any, seconds: float, action: Callable[[], None]) -> None:
         self._timers[key] = (time.monotonic() + seconds, action)
@@ -3091,8 +3183,8 @@ class EventLoop:
         elif self._timers:
             wait = max(0.0, min(when for when, _action in self._timers.values()) - time.monotonic())
         for key, _mask in self._selector.select(wait):
-            # An action before this one may have closed it.
-            if key.fileobj in self._selector.get_map():
+            # An action before this one may have closed it; the selector cannot be asked about closed sockets.
+            if self._watched.get(key.fileobj) is key.data:
                 key.data()
         now = time.monotonic()
         for name, (when, action) in list(self._timers.items()):
@@ -3454,7 +3546,8 @@ class Arbiter:
     def run(self) -> int:
         try:
             for place in self._places:
-                self._start(place)
+                if self._phase == LOADING:
+                    self._start(place)
             while self._phase != ENDING or any(place.alive for place in self._places):
                 self._events.step()
                 self._attend_signals()
@@ -3468,7 +3561,9 @@ class Arbiter:
     # Signals and the end.
 
     def _attend_signals(self) -> None:
-        numbers, self._events.signals[:] = list(self._events.signals), []
+        numbers = set()
+        while self._events.signals:  # More may be added at any moment, and none must be lost.
+            numbers.add(self._events.signals.popleft())
         if signal.SIGCHLD in numbers:
             self._reap()
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
@@ -3514,6 +3609,7 @@ class Arbiter:
         self._phase = ENDING
         self._files.remove()
         if self._files.v2_listener is not None:
+            self._events.cancel("accept")
             self._events.forget(self._files.v2_listener)
             self._files.v2_listener.close()
         for frames in list(self._ungreeted):
@@ -3634,7 +3730,7 @@ class Arbiter:
     def _on_ended(self, place: Place, _message: Dict[str, Any]) -> None:
         # A thread that the handler has left behind may keep it from ending.
         kill = functools.partial(place.kill, "the runtime ends")
-        self._events.at(("quit", place.number), self._settings.cancel_grace, kill)
+        self._events.at(("quit", place.number), max(LEAST_GRACE_SECONDS, self._settings.cancel_grace), kill)
 
     def _on_stopped(self, place: Place, _message: Dict[str, Any]) -> None:
         place.stopped = True
@@ -3867,10 +3963,14 @@ class Arbiter:
                 self._tell(place, {"do": "abandon"})
                 reason = "killed by the runtime: its client is gone and its request did not end"
                 kill = functools.partial(place.kill, reason)
-                self._events.at(("abandoned", place.number), self._settings.cancel_grace, kill)
+                grace = max(LEAST_GRACE_SECONDS, self._settings.cancel_grace)
+                self._events.at(("abandoned", place.number), grace, kill)
 
 
 # === commands ===
+
+
+LOG_TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class LogHandler(logging.StreamHandler):
@@ -3892,13 +3992,13 @@ def configure_output(level: int, prefix: str = "") -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    # On the root logger, so that the handler's own loggers are seen as well.
-    logging.basicConfig(
-        level=level,
-        format="%(asctime)s - %(name)s - %(levelname)s - " + prefix + "%(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        handlers=[LogHandler()],
-    )
+    form = "%(asctime)s - %(name)s - %(levelname)s - " + prefix + "%(message)s"
+    # The root logger as well, so that the handler's own loggers are seen.
+    logging.basicConfig(level=level, format=form, datefmt=LOG_TIME, handlers=[LogHandler()])
+    ours = LogHandler()
+    ours.setFormatter(logging.Formatter(form, LOG_TIME))
+    log.addHandler(ours)
+    log.setLevel(level)
 
 
 def run_server() -> int:

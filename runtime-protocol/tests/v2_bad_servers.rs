@@ -234,6 +234,20 @@ async fn an_answer_beyond_the_limit_ends_its_request_and_no_other() {
                 tag: 1,
                 items: "[0]".into()
             },
+            LinkEvent::ItemsTooLarge {
+                tag: 1,
+                length: MAX_FRAME + 1,
+                limit: MAX_FRAME,
+            },
+            LinkEvent::Items {
+                tag: 1,
+                items: "[1]".into()
+            },
+            LinkEvent::Progress {
+                tag: 1,
+                fraction: None,
+                message: None,
+            },
             too_large(1),
             LinkEvent::Partial {
                 tag: 2,

@@ -61,7 +61,7 @@ pub enum LinkEvent {
         /// For people.
         message: Option<String>,
     },
-    /// An answer beyond the limit. It ends the request: whatever still comes for it is thrown away.
+    /// The last of the items is beyond the limit and was thrown away: the request is answered.
     TooLarge {
         /// Of the request.
         tag: u32,
@@ -70,25 +70,25 @@ pub enum LinkEvent {
         /// The limit of this client.
         limit: usize,
     },
+    /// Some items are beyond the limit and were thrown away. The request goes on until its REPLY, whoever wants that.
+    ItemsTooLarge {
+        /// Of the request.
+        tag: u32,
+        /// Bytes of these items.
+        length: usize,
+        /// The limit of this client.
+        limit: usize,
+    },
     /// The worker ends: nothing of what is unanswered was started.
     Goodbye,
-}
-
-/// A request that has no REPLY yet.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    /// Its place in the order of sending; tags begin again at some time.
-    sequence: u64,
-    /// Its answer was too large; what follows is thrown away.
-    given_up: bool,
 }
 
 /// A connection to one worker: requests go in order, answers come in any.
 #[derive(Debug)]
 pub struct WorkerLink {
     wire: Wire,
-    pending: HashMap<u32, Pending>,
-    given_up: usize,
+    /// By tag, those that have no REPLY yet: their places in the order of sending, since tags begin again at some time.
+    pending: HashMap<u32, u64>,
     sequence: u64,
     next_tag: u32,
 }
@@ -108,7 +108,6 @@ impl WorkerLink {
         Ok(Self {
             wire,
             pending: HashMap::new(),
-            given_up: 0,
             sequence: 0,
             next_tag: 1,
         })
@@ -118,13 +117,7 @@ impl WorkerLink {
     pub fn send(&mut self, request: Request) -> u32 {
         let tag = self.free_tag();
         self.sequence += 1;
-        self.pending.insert(
-            tag,
-            Pending {
-                sequence: self.sequence,
-                given_up: false,
-            },
-        );
+        self.pending.insert(tag, self.sequence);
         let [b0, b1, b2, b3] = milliseconds(request.budget).to_be_bytes();
         let [a0, a1, a2, a3] = request.attempt.to_be_bytes();
         let flags = if request.more { MORE } else { 0 };
@@ -151,15 +144,14 @@ impl WorkerLink {
 
     /// Tags of the requests that have no answer, the oldest first.
     pub fn unanswered(&self) -> impl Iterator<Item = u32> + use<> {
-        let open = self.pending.iter().filter(|(_, pending)| !pending.given_up);
-        let mut tags: Vec<_> = open.map(|(&tag, pending)| (pending.sequence, tag)).collect();
+        let mut tags: Vec<_> = self.pending.iter().map(|(&tag, &place)| (place, tag)).collect();
         tags.sort_unstable();
         tags.into_iter().map(|(_, tag)| tag)
     }
 
     /// How many they are.
     pub fn unanswered_len(&self) -> usize {
-        self.pending.len() - self.given_up
+        self.pending.len()
     }
 
     /// Whether the worker cannot have read the newest request whole, so that it has not run. Known once
@@ -184,7 +176,7 @@ impl WorkerLink {
         }
     }
 
-    /// What a frame means; `None` if it belongs to a request that was given up.
+    /// What a frame means; `None` if nobody needs to know.
     fn event(&mut self, decoded: Decoded) -> Result<Option<LinkEvent>, String> {
         let Frame { kind, tag, body, .. } = match decoded {
             Decoded::Frame(frame) => frame,
@@ -199,12 +191,9 @@ impl WorkerLink {
         if kind == Kind::Goodbye {
             return Ok(Some(LinkEvent::Goodbye));
         }
-        let pending = self.of(kind, tag)?;
+        self.check(kind, tag)?;
         if kind == Kind::Reply {
-            self.end(tag);
-        }
-        if pending.given_up {
-            return Ok(None);
+            self.pending.remove(&tag);
         }
         Ok(Some(match kind {
             Kind::Reply => LinkEvent::Reply { tag, items: body },
@@ -229,31 +218,25 @@ impl WorkerLink {
         length: usize,
         limit: usize,
     ) -> Result<Option<LinkEvent>, String> {
-        let pending = self.of(kind, tag)?;
-        if kind == Kind::Reply {
-            self.end(tag);
-        } else if !pending.given_up {
-            self.given_up += 1;
-            let given_up = Pending {
-                given_up: true,
-                ..pending
-            };
-            self.pending.insert(tag, given_up);
-        }
-        Ok((!pending.given_up).then_some(LinkEvent::TooLarge { tag, length, limit }))
+        self.check(kind, tag)?;
+        Ok(match kind {
+            Kind::Reply => {
+                self.pending.remove(&tag);
+                Some(LinkEvent::TooLarge { tag, length, limit })
+            }
+            Kind::Items => Some(LinkEvent::ItemsTooLarge { tag, length, limit }),
+            _ => None, // An intermediate result, on which nothing depends.
+        })
     }
 
-    fn of(&self, kind: Kind, tag: u32) -> Result<Pending, String> {
-        self.pending
-            .get(&tag)
-            .copied()
-            .ok_or_else(|| format!("{} with tag {tag}, which no unanswered request has", kind.name()))
-    }
-
-    fn end(&mut self, tag: u32) {
-        if let Some(Pending { given_up: true, .. }) = self.pending.remove(&tag) {
-            self.given_up -= 1;
+    fn check(&self, kind: Kind, tag: u32) -> Result<(), String> {
+        if self.pending.contains_key(&tag) {
+            return Ok(());
         }
+        Err(format!(
+            "{} with tag {tag}, which no unanswered request has",
+            kind.name()
+        ))
     }
 }
 

@@ -20,8 +20,10 @@ use crate::v2::{CancelReason, LinkError};
 
 /// Requests that may be unanswered beside those that run.
 const WRITTEN_AHEAD: usize = 1024;
-/// Answers that may wait to be read, in bytes, before nothing further is started.
-const MAX_UNREAD: usize = 4 * 1024 * 1024;
+/// Bytes of answers that may wait to be written before nothing further is started. None: the client takes the oldest
+/// unanswered requests for those that run (PROTOCOL.md, Requests), so what has ended must be on its way before another
+/// begins.
+const MAX_UNREAD: usize = 0;
 /// The first process in the place of a worker.
 const FIRST_INCARNATION: u32 = 1;
 
