@@ -11,7 +11,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # Tests of single crates. Whole-system tests and benches have targets of their own.
 CRATES := --workspace --exclude asya-tests --exclude asya-benches
 
-.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-cov lint lint-rust lint-files bench soak soak-local clean \
+.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-cov lint lint-rust lint-files bench soak soak-local fuzz clean \
 	deps-build deps-test deps-lint
 
 help: ## | Show this list
@@ -55,7 +55,7 @@ lint-rust: deps-build
 lint-files: deps-lint
 	scripts/lint-files.sh
 
-bench: deps-test ## 11 min; cold 25 min | Throughput, latency and memory at each hop, RabbitMQ and others; as ratios
+bench: deps-test ## 16 min; cold 30 min | Throughput, latency and memory at each hop, RabbitMQ and others; as ratios
 	cargo run --release --package asya-benches --bin bench
 
 soak: deps-test ## 20 min; cold 30 min | 200 000 envelopes on RabbitMQ and 220 kills of anything: nothing lost
@@ -63,6 +63,12 @@ soak: deps-test ## 20 min; cold 30 min | 200 000 envelopes on RabbitMQ and 220 k
 
 soak-local: deps-test ## 10 min; cold 17 min | 100 000 envelopes on the embedded queue through repeated kill -9
 	cargo run --release --package asya-benches --bin soak
+
+FUZZ_SECONDS := 600
+FUZZ_SEED := $(shell date +%s)
+fuzz: deps-test ## 20 min | Broken and random frames for both ends of the runtime protocol, in Rust and in Python
+	cargo run --release --package asya-runtime-protocol --example fuzz_frames -- --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+	python3 runtime-protocol/python/tests/fuzz_frames.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 clean: ## | Remove everything that was built, the demo's results and caches
 	cargo clean

@@ -142,6 +142,17 @@ impl WorkerLink {
         }
     }
 
+    /// Whether something is queued that has not been written.
+    pub fn has_unwritten(&self) -> bool {
+        self.wire.queued() > 0
+    }
+
+    /// Writes what is queued, for who does not want to read now: a worker must not wait for the rest of a request.
+    /// Ends when all is written, or nothing can be written any more. Safe to cancel.
+    pub async fn flush(&mut self) {
+        self.wire.flush().await;
+    }
+
     /// Tags of the requests that have no answer, the oldest first.
     pub fn unanswered(&self) -> impl Iterator<Item = u32> + use<> {
         let mut tags: Vec<_> = self.pending.iter().map(|(&tag, &place)| (place, tag)).collect();

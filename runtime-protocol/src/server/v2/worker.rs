@@ -20,10 +20,6 @@ use crate::v2::{CancelReason, LinkError};
 
 /// Requests that may be unanswered beside those that run.
 const WRITTEN_AHEAD: usize = 1024;
-/// Bytes of answers that may wait to be written before nothing further is started. None: the client takes the oldest
-/// unanswered requests for those that run (PROTOCOL.md, Requests), so what has ended must be on its way before another
-/// begins.
-const MAX_UNREAD: usize = 0;
 /// The first process in the place of a worker.
 const FIRST_INCARNATION: u32 = 1;
 
@@ -31,7 +27,7 @@ const FIRST_INCARNATION: u32 = 1;
 pub(super) enum Happened {
     /// A frame came, or the connection ended.
     Came(Result<Decoded, LinkError>),
-    /// The client has read so much that requests can be started again.
+    /// All answers are written, so that requests can be started again.
     Room,
     /// A call ended.
     Ended(Result<(Id, Bytes), JoinError>),
@@ -103,10 +99,10 @@ impl<H: Handler> Worker<H> {
 
     /// The next thing that happens. Writes what is queued, also while it waits. Safe to cancel.
     pub(super) async fn next(&mut self) -> Happened {
-        let held_up = !self.waiting.is_empty() && self.unread() > MAX_UNREAD;
+        let held_up = !self.waiting.is_empty() && self.has_unwritten();
         let input = async {
             match &mut self.connection {
-                Some(wire) => wire.next_or_room(held_up.then_some(MAX_UNREAD)).await,
+                Some(wire) => wire.next_or_room(held_up.then_some(0)).await,
                 None => std::future::pending().await,
             }
         };
@@ -126,12 +122,14 @@ impl<H: Handler> Worker<H> {
         }
     }
 
+    /// Not while an answer waits to be written: the client takes the oldest unanswered requests for those that run
+    /// (PROTOCOL.md, Requests), so what has ended must be on its way before another begins.
     pub(super) fn wants_place(&self) -> bool {
-        !self.waiting.is_empty() && self.unread() <= MAX_UNREAD
+        !self.waiting.is_empty() && !self.has_unwritten()
     }
 
-    fn unread(&self) -> usize {
-        self.connection.as_ref().map_or(0, Wire::queued)
+    fn has_unwritten(&self) -> bool {
+        self.connection.as_ref().is_some_and(|wire| wire.queued() > 0)
     }
 
     /// Whether a call runs.
