@@ -2036,6 +2036,7 @@ class Link:
     def __init__(self, connection: socket.socket, settings: Settings) -> None:
         window = settings.concurrency * settings.batch_size
         self.connection = connection
+        self.number = connection.fileno()
         self.reader = RequestReader(settings.max_message_size, settings.batch_size, window + WRITE_AHEAD)
         self.lost = False
         self._send = connection.send
@@ -2338,7 +2339,7 @@ class SerialWorker(Worker):
                 self.close_link()
             elif reader.complete:
                 run(link, reader)
-                readable = True
+                readable = False
             elif reader.violation is not None:
                 self.refuse(reader.violation)
             elif readable:
@@ -2411,23 +2412,32 @@ class SerialWorker(Worker):
             self._handle_mail()
             return True
         inside = link is not None and link.reader.inside
-        waits = [self.settings.frame_timeout] if inside else []
-        waits += [max(0.0, ends - time.monotonic()) for _connection, ends in self._silent.values()]
+        patience = self._patience(inside) if inside or self._silent else None
         try:
-            events = self._poll.poll(min(waits) * 1000 if waits else None)
+            events = self._poll.poll(patience)
         except Exception as exc:
             # Of a signal handler of the user's code: an alarm that a call has left behind.
             log.error("between two calls the handler's code raised %s at %s", type(exc).__name__, place_of(exc))
             return False
         self._looked = time.monotonic()
-        if not events and inside and min(waits) == waits[0]:
-            self.refuse(self.frame_timeout())
+        readable = False
         for descriptor, event in events:
-            self._attend(descriptor, event)
+            if link is not None and descriptor == link.number and not event & select.POLLNVAL:
+                readable = True
+            else:
+                self._attend(descriptor, event)
+        if not events and inside and patience == self.settings.frame_timeout * 1000:
+            self.refuse(self.frame_timeout())
         for descriptor, (_connection, ends) in list(self._silent.items()):
             if ends <= self._looked:
                 self._hear(descriptor)
-        return link is not None and any(descriptor == link.fileno() for descriptor, _event in events)
+        return readable
+
+    def _patience(self, inside: bool) -> float:
+        """Milliseconds until somebody has been silent for too long."""
+        waits = [self.settings.frame_timeout] if inside else []
+        waits += [max(0.0, ends - time.monotonic()) for _connection, ends in self._silent.values()]
+        return min(waits) * 1000
 
     def _attend(self, descriptor: int, event: int) -> None:
         if event & select.POLLNVAL:
@@ -3155,6 +3165,13 @@ class EventLoop:
     def _on_signal(self, number: int, _frame: Any) -> None:
         self.signals.append(number)
 
+    def take_signals(self) -> Set[int]:
+        """Those that have come. More may come at any moment, and none must be lost."""
+        numbers = set()
+        while self.signals:
+            numbers.add(self.signals.popleft())
+        return numbers
+
     def _drain_signals(self) -> None:
         try:
             self._signal_end.recv(4096)
@@ -3561,9 +3578,7 @@ class Arbiter:
     # Signals and the end.
 
     def _attend_signals(self) -> None:
-        numbers = set()
-        while self._events.signals:  # More may be added at any moment, and none must be lost.
-            numbers.add(self._events.signals.popleft())
+        numbers = self._events.take_signals()
         if signal.SIGCHLD in numbers:
             self._reap()
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:

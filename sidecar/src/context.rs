@@ -18,6 +18,7 @@ use crate::config::{Config, Credit};
 use crate::credit::Credits;
 use crate::ledger::Ledger;
 use crate::meters::Meters;
+use crate::outbox::{Outbox, Unconfirmed};
 use crate::pulse::Pulse;
 use crate::report::Reporter;
 use crate::session::Session;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) ledger: Ledger,
     pub(crate) credits: Arc<Credits>,
     pub(crate) doors: Doors,
+    /// Items of streams that are being published.
+    pub(crate) outbox: Outbox,
     pub(crate) readiness: watch::Sender<Readiness>,
     /// The session with a runtime of protocol v2, while there is one.
     pub(crate) session: watch::Sender<Option<Arc<Session>>>,
@@ -225,6 +228,8 @@ pub(crate) struct SlotDoor {
     pub(crate) is_linked: AtomicBool,
     /// The oldest request that the worker was sent; a successor whose worker hangs in it needs to name it.
     pub(crate) oldest: AtomicU32,
+    /// Items of its streams that are being published.
+    pub(crate) unconfirmed: Unconfirmed,
 }
 
 impl SlotDoor {

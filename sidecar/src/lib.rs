@@ -23,6 +23,7 @@ mod errors;
 pub mod gateway;
 mod ledger;
 mod meters;
+mod outbox;
 mod plan;
 mod publishing;
 mod pulse;

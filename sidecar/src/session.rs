@@ -36,6 +36,8 @@ pub(crate) struct Session {
 /// What is known about one worker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Worker {
+    /// The newest incarnation that was told of.
+    pub(crate) newest: u32,
     /// The incarnation that takes requests.
     pub(crate) ready: Option<u32>,
     /// How the last one that ended did so.
@@ -118,8 +120,11 @@ impl Session {
     pub(crate) fn gone(&self, id: WorkerId) -> Option<Gone> {
         let workers = self.workers.borrow();
         let worker = workers.get(usize::try_from(id.worker).ok()?)?;
-        let (incarnation, gone) = worker.gone.as_ref()?;
-        (*incarnation >= id.incarnation).then(|| gone.clone())
+        match &worker.gone {
+            Some((incarnation, gone)) if *incarnation >= id.incarnation => Some(gone.clone()),
+            // Nobody heard of its end, while there was no session.
+            _ => (worker.newest > id.incarnation).then(Gone::default),
+        }
     }
 
     /// Requests that one worker may run at once.
@@ -220,6 +225,7 @@ impl Session {
             WorkerState::Gone(gone) => (None, Some(gone)),
         };
         self.workers.send_modify(|workers| {
+            workers[at].newest = id.incarnation;
             workers[at].ready = ready;
             if let Some(gone) = &gone {
                 workers[at].gone = Some((id.incarnation, gone.clone()));

@@ -10,6 +10,7 @@ use asya_transport::{QueueName, Transport};
 use ractor::ActorRef;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
 
 use crate::actors::Message;
 use crate::config::Config;
@@ -17,6 +18,7 @@ use crate::context::{Context, Doors, Fatal, Fault, Faults, Part, QueueState, Rea
 use crate::credit::Credits;
 use crate::ledger::{Ledger, Stage};
 use crate::meters::{Meters, NAMESPACE};
+use crate::outbox::Outbox;
 use crate::pulse::{Pulse, Steps};
 use crate::report::{NoReporter, Reporter};
 use crate::supervision::SupervisorMessage;
@@ -28,6 +30,8 @@ pub struct Sidecar {
     context: Arc<Context>,
     root: ActorRef<SupervisorMessage>,
     handle: JoinHandle<()>,
+    /// What streams have sent ends with the tree.
+    _outbox: DropGuard,
 }
 
 /// What a sidecar is built from, beside its [`Config`] and queue.
@@ -181,10 +185,12 @@ impl Sidecar {
             // A pull that was under way may still have brought messages in.
             loop {
                 tokio::select! {
-                    () = context.ledger.empty() => return,
+                    () = context.ledger.empty() => break,
                     () = tokio::time::sleep(Duration::from_millis(100)) => { context.ledger.return_waiting(); }
                 }
             }
+            // Of a stream whose input has gone back, some items may still be on their way.
+            context.outbox.empty().await;
         })
         .await;
         let returned = if finished.is_ok() {
@@ -280,6 +286,7 @@ impl SidecarBuilder {
             ledger: Ledger::default(),
             credits: Credits::new(config.credit, config.slots, config.credit_bytes),
             doors: Doors::default(),
+            outbox: Outbox::default(),
             readiness: watch::Sender::new(Readiness::NotReady),
             session: watch::Sender::new(None),
             slots: AtomicUsize::new(config.slots.max(1)),
@@ -300,6 +307,7 @@ impl SidecarBuilder {
         });
         match tree::start(&context).await {
             Ok((root, handle)) => Ok(Sidecar {
+                _outbox: context.outbox.guard(),
                 context,
                 root,
                 handle,

@@ -5,7 +5,7 @@ import resource
 import signal
 import unittest
 
-from support import Runtime
+from support import Runtime, wait_until
 from v2 import Client, Shared, is_running, payloads, peak_kib, touch, wait_for_file
 
 
@@ -62,6 +62,8 @@ class BadHandlers(Shared):
         self.assertEqual(self.call(do="command", code=3), {"code": 3})
         for method in ("fork", "spawn"):
             self.assertEqual(self.call(do="pool", method=method), {"squares": [0, 1, 4, 9, 16]})
+            # What children tell goes nowhere; they need not know that.
+            self.assertEqual(self.call(do="pool_that_tells", method=method), {"squares": [0, 1, 4, 9, 16]})
         self.assertEqual(self.call(do="event_loop"), {"ran": True})
         self.assertEqual(self.control.workers[0]["state"], "ready")
 
@@ -82,6 +84,27 @@ class BadHandlers(Shared):
         worker.read_to_end()
         self.control.ready(0, incarnation + 1)
         self.assert_serves()
+
+    def test_a_fork_of_a_thread_does_not_end_with_the_thread(self):
+        self.assertEqual(self.call(do="fork_in_thread"), {"signal": 0, "code": 7})
+
+    def test_logging_that_raises_or_is_switched_off(self):
+        for how in ("filter", "config"):
+            worker = self.client.worker()
+            incarnation = self.control.workers[0]["incarnation"]
+            self.assertEqual(payloads(worker.call({"do": "spoil_logging", "how": how})), [{"spoiled": True}])
+            self.assert_error(worker.call({"do": "raise", "text": "after"}), "processing_error", "ValueError", "after")
+            # Our own lines are written all the same.
+            name = "spoiled-by-%s" % how
+            worker.call({"do": "raise", "text": "x"}, id=name)
+            wait_until(lambda: "handler failed: id=%s" % name in self.runtime.errors(), "the line of " + name)
+            self.assertEqual(self.control.workers[0]["incarnation"], incarnation)
+            self.control.replace()
+
+    def test_an_exception_that_cannot_be_shown(self):
+        worker = self.client.worker()
+        self.assert_error(worker.call({"do": "raise_unspeakable"}), "processing_error", "Unspeakable", "turned into text")
+        self.assertEqual(payloads(worker.call(1)), [1])
 
     def test_another_directory(self):
         self.assertEqual(self.call(do="chdir", to="/"), "/")

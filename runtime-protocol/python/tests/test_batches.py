@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 from support import Runtime, envelope
-from v2 import GOODBYE, MORE, REQUEST, Client, Shared, payloads, request_body, touch, wait_for_file
+from v2 import GOODBYE, MORE, REQUEST, WITHDRAWN, Client, Shared, payloads, request_body, touch, wait_for_file
 
 
 class Batches(Shared):
@@ -160,8 +160,10 @@ class Act(Batches):
         incarnation = self.control.ready()["incarnation"]
         worker.send(1, 0, json.dumps(self.client.hello("worker", worker=0, incarnation=incarnation)).encode())
         worker.read()
-        for tag in range(9):
-            worker.send(REQUEST, tag, request_body(envelope({"n": tag})), MORE if tag < 8 else 0)
+        # By a thread, which may find the connection closed.
+        with worker.writing():
+            for tag in range(9):
+                worker.send(REQUEST, tag, request_body(envelope({"n": tag})), MORE if tag < 8 else 0)
         frames = worker.read_to_end()
         self.assertEqual([frame.type for frame in frames], [0x0F])
         self.assertIn("ASYA_BATCH_SIZE", frames[0].body.decode())
@@ -181,7 +183,8 @@ class Act(Batches):
         running = worker.request({"n": 9, "wait": {"started": started, "file": go_on}})
         wait_for_file(started)
         tags = [worker.request({"n": number}, more=number < 2) for number in range(3)]
-        self.control.cancel(tags[1])
+        self.control.cancel(tags[1], reason=WITHDRAWN)
+        self.control.cancel(running, reason=WITHDRAWN)
         self.control.ping()
         self.assertTrue(worker.is_quiet(0.1))
         touch(go_on)

@@ -6,7 +6,20 @@ import signal
 import unittest
 
 from support import wait_until
-from v2 import DEADLINE, GOODBYE, HELLO, REPLY, WELCOME, Client, Shared, payloads, touch, wait_for_file, wait_for_text
+from v2 import (
+    DEADLINE,
+    GOODBYE,
+    HELLO,
+    REPLY,
+    WELCOME,
+    WITHDRAWN,
+    Client,
+    Shared,
+    payloads,
+    touch,
+    wait_for_file,
+    wait_for_text,
+)
 
 
 class Paths:
@@ -85,6 +98,23 @@ class Plain(Paths, Shared):
             answer = worker.answer(tag)
             self.assertEqual(answer.types(), [REPLY])
             self.assertTrue(answer.items[0].get("error") == "cancelled" or answer.payloads() == [number])
+
+    def test_withdrawal_is_for_what_was_not_started(self):
+        worker, running, payload = self.running("wait_and_tell")
+        log = self.path("log")
+        late = worker.request({"do": "log", "file": log, "word": "ran"})
+        for tag in (running, late, late + 1):
+            self.control.cancel(tag, reason=WITHDRAWN)
+        self.control.ping()
+        # One for which it has come before its request.
+        early = worker.request({"do": "log", "file": log, "word": "ran"})
+        last = worker.request("last")
+        touch(payload["file"])
+        self.assertEqual(worker.answer(running).payloads(), [{"cancelled": False}])
+        for tag in (late, early):
+            self.assert_error(worker.answer(tag).items, "cancelled")
+        self.assertEqual(worker.answer(last).payloads(), ["last"])
+        self.assertFalse(os.path.exists(log))
 
     def test_cancel_of_an_ended_tag_changes_nothing(self):
         worker = self.client.worker()
@@ -197,6 +227,10 @@ class WithoutClient(Paths, Shared):
             worker.answer(tag)
 
     def test_v1_calls_are_not_asked_to_end(self):
+        with Client(self.runtime) as earlier:
+            # Whoever had a connection of this kind is asked to end what runs for it.
+            for number in (0, 1):
+                earlier.worker(number).call(1)
         payload = self.waiting("wait_and_tell", "v1")
         call = self.runtime.start_call(payload)
         pid = int(wait_for_text(payload["started"]))
@@ -249,6 +283,25 @@ class Tasks(Paths, Shared):
         for _worker, running, payload in starts:
             touch(payload["file"])
             self.assertEqual(worker.answer(running).payloads(), [{"waited": True}])
+
+    def test_withdrawal_is_for_what_was_not_started(self):
+        worker = self.client.worker()
+        starts = [self.start("wait", str(number), worker) for number in range(4)]
+        log = self.path("log")
+        late = worker.request({"do": "started", "log": log, "file": log})
+        self.control.cancel(late + 1, reason=WITHDRAWN)
+        self.control.cancel(late, reason=WITHDRAWN)
+        for _worker, running, _payload in starts:
+            self.control.cancel(running, reason=WITHDRAWN)
+        self.control.ping()
+        early = worker.request({"do": "started", "log": log, "file": log})
+        self.assert_error(worker.answer(late).items, "cancelled")
+        for _worker, running, payload in starts:
+            self.assertFalse(os.path.exists(payload["cancelled"]))
+            touch(payload["file"])
+            self.assertEqual(worker.answer(running).payloads(), [{"waited": True}])
+        self.assert_error(worker.answer(early).items, "cancelled")
+        self.assertFalse(os.path.exists(log))
 
     def test_a_handler_that_swallows_it_has_an_answer(self):
         worker, tag, _payload = self.start("swallow")

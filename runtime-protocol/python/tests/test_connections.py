@@ -96,8 +96,20 @@ class SilentPeer(unittest.TestCase):
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 theirs.sendall(part)
-                with self.assertRaises(BlockingIOError):
+                with self.assertRaises(BlockingIOError if part else asya_runtime.NothingYet):
                     asya_runtime.FrameReader(65536, 1000).read(ours)
+
+
+    def test_write_gives_up(self):
+        self.addCleanup(setattr, asya_runtime, "WAIT_FOR_READ", asya_runtime.WAIT_FOR_READ)
+        asya_runtime.WAIT_FOR_READ = struct.pack("ll", 0, 50000)
+        for size in (230000, 5000000):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                # Less than any of the two.
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+                with self.assertRaises(OSError):
+                    asya_runtime.send_frame(ours, b"x" * size)
 
 
 class LargeFrames(unittest.TestCase):

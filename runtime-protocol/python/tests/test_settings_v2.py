@@ -19,8 +19,8 @@ BAD = {
     "ASYA_BATCH_SIZE": ("0", "-1", "many", "1.5"),
     "ASYA_BATCH_WAIT": ("soon", "-1", "1 hour"),
     "ASYA_STREAM": ("maybe", "2"),
-    "ASYA_CANCEL_GRACE": ("soon", "-5s"),
-    "ASYA_FRAME_TIMEOUT": ("soon", "-5s", "0"),
+    "ASYA_CANCEL_GRACE": ("soon", "-5s", "169h"),
+    "ASYA_FRAME_TIMEOUT": ("soon", "-5s", "0", "1000h"),
 }
 
 

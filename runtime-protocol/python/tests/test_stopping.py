@@ -168,6 +168,17 @@ class Stopping(unittest.TestCase):
         self.assertEqual(worker.answer(running).payloads(), [{"waited": True}])
         self.assert_ended(runtime)
 
+    def test_silent_v1_peers_hold_nothing_up(self):
+        for handler, variables in (("workers.act", {}), ("tasks.act", {"ASYA_CONCURRENCY": "200"})):
+            runtime, client = self.start(handler, **variables)
+            self.assertEqual(payloads(client.worker().call(1)), [1])
+            for _ in range(140):
+                self.addCleanup(runtime.connect().close)
+            call = runtime.start_call("waiting")
+            runtime.terminate()
+            self.assertEqual(call.result()[0]["payload"], "waiting")
+            self.assert_ended(runtime)
+
     def test_v1_calls_that_run_or_wait_are_answered(self):
         runtime, _client = self.start()
         started, go_on = (os.path.join(runtime.directory, name) for name in ("started", "go-on"))

@@ -31,7 +31,7 @@ STOPPING = 0x35
 
 MORE = 0x01
 NO_BUDGET = 0xFFFFFFFF
-DEADLINE, ASKED_FOR = 1, 2
+DEADLINE, ASKED_FOR, WITHDRAWN = 1, 2, 3
 HEADER = struct.Struct(">IBBHI")
 
 Frame = collections.namedtuple("Frame", "type flags tag body")

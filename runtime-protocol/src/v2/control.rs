@@ -16,6 +16,8 @@ pub enum CancelReason {
     Deadline,
     /// Somebody asked for it.
     Asked,
+    /// It is to be run elsewhere, unless it was started: then it is left alone.
+    Withdrawn,
 }
 
 impl CancelReason {
@@ -23,6 +25,7 @@ impl CancelReason {
         match self {
             Self::Deadline => 1,
             Self::Asked => 2,
+            Self::Withdrawn => 3,
         }
     }
 }

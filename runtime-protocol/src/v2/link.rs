@@ -113,6 +113,17 @@ impl WorkerLink {
         })
     }
 
+    /// Goes on counting tags behind `last`. CANCEL and KILL name worker and tag, not the connection: one that was meant
+    /// for an earlier connection must not hit a request on this one.
+    pub fn tags_after(&mut self, last: u32) {
+        self.next_tag = last.wrapping_add(1).max(1);
+    }
+
+    /// The tag of the request that was sent last; 0 if there was none.
+    pub fn last_tag(&self) -> u32 {
+        self.next_tag.wrapping_sub(1)
+    }
+
     /// Queues a request and gives its tag. [`next`](Self::next) writes it.
     pub fn send(&mut self, request: Request) -> u32 {
         let tag = self.free_tag();

@@ -12,6 +12,7 @@ use crate::{code, hold, is_output, reply, request, serves, started};
 
 cases! {
     a_request_that_waits_is_cancelled
+    a_request_is_withdrawn_unless_it_was_started
     a_request_that_runs_is_asked_to_end
     cancelling_what_has_ended_changes_nothing
     a_killed_worker_is_replaced
@@ -36,6 +37,28 @@ async fn cancel(
         event = control.next() => panic!("{event:?}"),
     };
     (of, code(items))
+}
+
+/// Also one that comes after it was withdrawn.
+async fn a_request_is_withdrawn_unless_it_was_started(kind: Kind) {
+    let server = Server::start(kind, Settings::default()).await;
+    let (mut control, _, id) = server.control().await;
+    let mut link = server.link(id).await;
+    link.tags_after(40);
+    let running = link.send(hold("a"));
+    let waiting = link.send(request("1"));
+    assert_eq!((running, waiting, link.last_tag()), (41, 42, 42));
+    started(&server, &mut link, "a").await;
+    control.cancel(id, running, CancelReason::Withdrawn);
+    control.cancel(id, waiting + 1, CancelReason::Withdrawn);
+    let answer = cancel(&mut control, &mut link, id, waiting, CancelReason::Withdrawn).await;
+    assert_eq!(answer, (waiting, "cancelled".to_owned()));
+    let early = link.send(request("2"));
+    let (of, items) = reply(&mut link).await;
+    assert_eq!((of, code(items)), (early, "cancelled".to_owned()));
+    server.release("a");
+    let (of, items) = reply(&mut link).await;
+    assert!(of == running && is_output(items), "it was left alone");
 }
 
 /// With an `async` handler, whose worker looks at once.

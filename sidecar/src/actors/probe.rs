@@ -95,8 +95,13 @@ impl Probe {
                 self.was_ready = true;
                 return self.look_for_better();
             }
-            Readiness::NotReady if context.session.borrow().is_some() => Look::Session,
-            Readiness::NotReady => self.find(myself).await,
+            Readiness::NotReady => match context.session() {
+                Some(session) => {
+                    note_readiness(&context, &session); // Its workers say when something changes, and only then.
+                    Look::Session
+                }
+                None => self.find(myself).await,
+            },
             Readiness::Suspended => self.freshen().await,
         };
         let since = *self.waiting_since.get_or_insert_with(Instant::now);

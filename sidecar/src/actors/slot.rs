@@ -158,6 +158,9 @@ impl Slot {
     }
 
     fn ask_probe(&self, readiness: Readiness) {
+        if self.context.session().is_some() {
+            return; // The call over v1 was begun before; how the workers are is told by the session.
+        }
         self.context.set_readiness(readiness);
         self.context.doors.probe.wake();
     }

@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) alone: bool,
     /// Somebody asked to end it: whatever its run brings, that is its outcome.
     pub(super) cancelled: bool,
+    /// Items of its stream, of all of its runs, that are being published. It is not settled before they are confirmed.
+    pub(super) unconfirmed: usize,
     /// When it was first handed to a runtime, or else planned.
     pub(super) began: Option<Instant>,
     /// When it was decided what is to be published.
@@ -56,6 +58,7 @@ impl Entry {
             unread: 0,
             alone: false,
             cancelled: false,
+            unconfirmed: 0,
             began: None,
             planned: None,
             _permit: permit,
@@ -107,7 +110,7 @@ pub(super) enum State {
     Planned(Arc<Plan>),
     /// The publisher waits for the confirms of all of it.
     Publishing { plan: Arc<Plan>, generation: Generation },
-    /// All is confirmed; the delivery is to be settled.
+    /// All of the plan is confirmed; the delivery is to be settled, once the items of its stream are confirmed too.
     Settling(Settlement),
     /// The acker waits for the broker's note.
     Acking {
@@ -186,7 +189,7 @@ pub(crate) struct CallEnd {
 /// Items that came before the end of a call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Streamed {
-    /// Items that are published and confirmed already.
+    /// Items that are being published, or are confirmed already.
     pub(crate) sent: usize,
     /// The first item, while it is not known whether there are others.
     pub(crate) held: Option<Box<ReplyItem>>,

@@ -19,6 +19,7 @@ mod observing;
 mod recovery;
 mod returning;
 mod running;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
@@ -165,8 +166,8 @@ impl Ledger {
         Some((id, plan))
     }
 
-    /// Every message of the plan is confirmed: the delivery may be settled, and not before. Tells how long that took
-    /// since its call of the runtime; `None` when the work had moved on.
+    /// Every message of the plan is confirmed: the delivery may be settled, and not before; items of its stream may still
+    /// hold it up. Tells how long that took since its call of the runtime; `None` when the work had moved on.
     pub(crate) fn published(
         &self,
         id: EntryId,
@@ -180,7 +181,9 @@ impl Ledger {
             return None;
         }
         entry.state = State::Settling(settlement);
-        inner.to_settle.push_back(id);
+        if entry.unconfirmed == 0 {
+            inner.to_settle.push_back(id);
+        }
         entry.began.map(|began| began.elapsed())
     }
 

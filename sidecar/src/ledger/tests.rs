@@ -252,6 +252,52 @@ fn a_cancelled_envelope_ends_so_wherever_it_is() {
     }
 }
 
+/// Brings the delivery in the hand of a slot to the point where only its settlement is missing.
+fn answer_and_publish(bench: &Bench, id: EntryId, slot: Generation) {
+    let next = bench.ledger.next_generation();
+    bench.ledger.replied(id, 0, slot, CallOutcome::Timeout);
+    bench.admit_next(next);
+    assert!(bench.ledger.take_for_publisher(next).is_some());
+    assert!(bench.ledger.published(id, next, Settlement::Ack).is_some());
+}
+
+#[test]
+fn a_delivery_is_settled_only_after_every_item_of_its_streams_is_confirmed() {
+    let (bench, slot) = ready(1);
+    let ledger = &bench.ledger;
+    let acker = ledger.next_generation();
+    let (id, _) = ledger.assign(0, slot).expect("ready");
+    assert!(ledger.streams(id, 0, slot, 2));
+    let again = ledger.recover(Holder::Slot(0));
+    assert!(!ledger.streams(id, 0, slot, 2), "the slot has ended");
+    assert_eq!(ledger.assign(0, again).map(|(id, _)| id), Some(id));
+    assert!(ledger.streams(id, 0, again, 1));
+    assert!(!ledger.confirmed(id));
+    answer_and_publish(&bench, id, again);
+    assert!(ledger.take_for_acker(acker).is_none());
+    assert!(!ledger.confirmed(id));
+    assert!(
+        ledger.take_for_acker(acker).is_none(),
+        "one of the first run is missing"
+    );
+    assert!(ledger.confirmed(id));
+    assert!(ledger.take_for_acker(acker).is_some());
+    assert!(ledger.take_for_acker(acker).is_none(), "once");
+}
+
+#[test]
+fn a_delivery_whose_items_are_confirmed_first_waits_for_nothing() {
+    let (bench, slot) = ready(1);
+    let (id, _) = bench.ledger.assign(0, slot).expect("ready");
+    assert!(bench.ledger.streams(id, 0, slot, 1));
+    assert!(!bench.ledger.confirmed(id), "it runs");
+    answer_and_publish(&bench, id, slot);
+    let acker = bench.ledger.next_generation();
+    assert!(bench.ledger.take_for_acker(acker).is_some());
+    assert_eq!(bench.ledger.return_all(), 1);
+    assert!(!bench.ledger.confirmed(id), "it is gone");
+}
+
 #[test]
 fn an_overdue_call_gets_an_outcome_and_names_its_slot() {
     let bench = Bench::new(1);
@@ -283,7 +329,7 @@ async fn empty_resolves_when_the_last_entry_is_gone() {
 
 proptest! {
     #[test]
-    fn random_histories_lose_nothing(steps in proptest::collection::vec(0_u8..18, 1..400)) {
+    fn random_histories_lose_nothing(steps in proptest::collection::vec(0_u8..20, 1..400)) {
         let bench = Bench::new(6);
         let mut router = bench.ledger.recover(Holder::Router);
         let mut slots = [bench.ledger.recover(Holder::Slot(0)), bench.ledger.recover(Holder::Slot(1))];
@@ -292,6 +338,7 @@ proptest! {
         let mut running = Vec::new();
         let (mut publishing, mut settling) = (Vec::new(), Vec::new());
         let mut delivered = 0;
+        let mut items = Vec::new();
         for step in steps {
             match step {
                 0..=2 => delivered += usize::from(bench.deliver(u32::from(step) * 2 + 1)),
@@ -317,6 +364,7 @@ proptest! {
                 {
                     futures::executor::block_on(receipt.settle(how)).expect("settles");
                     bench.ledger.settled(id, generation);
+                    prop_assert!(!items.contains(&id), "settled before an item was confirmed");
                 },
                 12 => {
                     let slot = delivered % 2;
@@ -331,6 +379,14 @@ proptest! {
                     bench.ledger.give_back(slot, generation, &[id], delivered % 2 == 0);
                 },
                 16 => { bench.ledger.cancel("x"); }
+                17 => if let Some((id, slot, generation)) = running.last()
+                    && bench.ledger.streams(*id, *slot, *generation, 2)
+                {
+                    items.extend([*id; 2]);
+                },
+                18 => if let Some(id) = items.pop() {
+                    bench.ledger.confirmed(id);
+                },
                 _ => {
                     router = bench.ledger.recover(Holder::Router);
                     publisher = bench.ledger.recover(Holder::Publisher);

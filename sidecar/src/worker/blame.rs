@@ -3,7 +3,9 @@
 //! A worker starts requests in order, as many at once as its window has places. So of those unanswered the oldest, up
 //! to the window, may have run, and later ones have not. If one may have run, it is to blame. If several may have,
 //! nobody knows which: each runs again alone, and what dies then is to blame. What the worker has not read whole has
-//! not run either, which tells one that was killed while it was idle from one that died of its request.
+//! not run either, which tells one that was killed while it was idle from one that died of its request. And if the
+//! runtime was told to kill it, only those that were asked to end can be why: a healthy one may have begun while the
+//! command was on its way.
 
 use crate::worker::flights::Asked;
 
@@ -30,7 +32,7 @@ pub(crate) struct Unanswered {
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It was not started and waits again.
+    /// It was not started, or is not to blame, and waits again.
     Again,
     /// It waits again, and nothing may run beside it.
     AgainAlone,
@@ -50,12 +52,14 @@ pub(crate) fn may_have_run(loss: Loss, unanswered: usize, unread: usize, window:
     }
 }
 
-/// Decides about one request of a worker of whose requests the oldest `ran` may have run.
-pub(crate) fn fate(ran: usize, request: &Unanswered) -> Fate {
+/// Decides about one request of a worker of whose requests the oldest `ran` may have run; `was_killed` if the runtime
+/// was told to kill it.
+pub(crate) fn fate(ran: usize, was_killed: bool, request: &Unanswered) -> Fate {
     match request.asked {
         Some(Asked::Cancelled) => Fate::Cancelled,
         _ if request.before >= ran => Fate::Again,
         Some(Asked::Deadline) if ran == 1 || request.is_expired => Fate::TimedOut,
+        None if was_killed => Fate::Again,
         _ if ran == 1 => Fate::Died,
         _ => Fate::AgainAlone,
     }
@@ -74,7 +78,7 @@ mod tests {
                 asked: *asked,
                 is_expired: false,
             };
-            fate(ran, &request)
+            fate(ran, false, &request)
         };
         asked.iter().enumerate().map(fate).collect()
     }
@@ -102,7 +106,11 @@ mod tests {
             asked: Some(Asked::Deadline),
             is_expired: true,
         };
-        assert_eq!(fate(3, &expired), Fate::TimedOut, "nobody waits for it any more");
+        assert_eq!(
+            fate(3, false, &expired),
+            Fate::TimedOut,
+            "nobody waits for it any more"
+        );
     }
 
     #[test]
@@ -111,6 +119,27 @@ mod tests {
         assert_eq!(may_have_run(Loss::Broken, 3, 1, 4), 2);
         assert_eq!(may_have_run(Loss::Broken, 3, 1, 1), 1);
         assert_eq!(may_have_run(Loss::Broken, 0, 1, 1), 0);
+    }
+
+    /// The command may have been on its way when what it was meant for was answered, and the next one began.
+    #[test]
+    fn of_a_worker_that_was_to_be_killed_only_those_are_to_blame_that_were_asked_to_end() {
+        let unanswered = |before, asked| Unanswered {
+            before,
+            asked,
+            is_expired: false,
+        };
+        assert_eq!(fate(1, true, &unanswered(0, None)), Fate::Again);
+        assert_eq!(
+            fate(1, true, &unanswered(0, Some(Asked::Deadline))),
+            Fate::TimedOut
+        );
+        assert_eq!(fate(2, true, &unanswered(1, None)), Fate::Again);
+        assert_eq!(
+            fate(2, true, &unanswered(0, Some(Asked::Deadline))),
+            Fate::AgainAlone,
+            "one of those that were asked"
+        );
     }
 
     #[test]

@@ -8,23 +8,20 @@ use asya_runtime_protocol::v2::{LinkError, LinkEvent, WorkerId, WorkerLink};
 use asya_runtime_protocol::{RawJson, Reply, ReplyItem};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use ractor::ActorProcessingErr;
 use tokio::sync::watch;
 
 use super::Seat;
 use super::blame::Loss;
 use super::flights::{Asked, Flight, Flights};
-use super::streaming::Confirmed;
 use crate::context::Point;
-use crate::ledger::{CallOutcome, Ended, EntryId};
+use crate::ledger::{CallOutcome, Ended, EntryId, Streamed};
 use crate::report::{Event, Progress};
 use crate::session::{Session, Worker};
 use crate::tuning::Average;
 
 /// How long a killed worker may take to be gone before the runtime as a whole counts as lost.
-const KILLED: Duration = Duration::from_secs(5);
+pub(super) const KILLED: Duration = Duration::from_secs(5);
 
 /// Frames taken before what they say is handed on.
 const MOST_AT_ONCE: usize = 256;
@@ -37,14 +34,10 @@ pub(super) struct Desk<'a> {
     pub(super) id: WorkerId,
     pub(super) link: WorkerLink,
     pub(super) flights: Flights,
-    /// Answered, but not all of their items are confirmed.
-    pub(super) finishing: Vec<(Flight, CallOutcome, Duration)>,
-    pub(super) sending: FuturesUnordered<BoxFuture<'static, Confirmed>>,
-    /// Items, and their bytes, that are being published.
-    pub(super) unconfirmed: (usize, usize),
     /// Since when the worker is held up because too much is being published.
     pub(super) held_up: Option<Instant>,
-    /// What has ended and is not handed over yet.
+    /// What has begun or ended and is not handed over yet.
+    started: Vec<EntryId>,
     ended: Vec<Ended>,
     /// Not run, or not to an end: they wait again, or run again alone.
     pub(super) again: Vec<EntryId>,
@@ -55,6 +48,8 @@ pub(super) struct Desk<'a> {
     pub(super) gather_until: Option<Instant>,
     /// When the connection of a worker that has ended is given up.
     pub(super) give_up_at: Option<Instant>,
+    /// When the runtime was first told to replace the worker. That holds whatever has been answered since.
+    pub(super) killed: Option<Instant>,
 }
 
 impl<'a> Desk<'a> {
@@ -68,16 +63,15 @@ impl<'a> Desk<'a> {
             id,
             link,
             flights,
-            finishing: Vec::new(),
-            sending: FuturesUnordered::new(),
-            unconfirmed: (0, 0),
             held_up: None,
+            started: Vec::new(),
             ended: Vec::new(),
             again: Vec::new(),
             alone: Vec::new(),
             call: Average::default(),
             gather_until: None,
             give_up_at: None,
+            killed: None,
         }
     }
 
@@ -92,22 +86,20 @@ impl<'a> Desk<'a> {
     async fn exchange(&mut self) -> Result<Loss, ActorProcessingErr> {
         let seat = self.seat;
         loop {
+            self.hold_up();
             self.give_work().await?;
             let due = self.next_due();
             tokio::select! {
                 // Answers first: one that is here already must not lose against a timer.
                 biased;
-                event = self.link.next(), if self.held_up.is_none() => {
+                event = listen(&mut self.link, self.held_up.is_some()) => {
                     let lost = self.take_all(event);
                     self.hand_over().await?;
                     if let Some(loss) = lost {
                         return Ok(loss);
                     }
                 }
-                Some(confirmed) = self.sending.next(), if !self.sending.is_empty() => {
-                    self.confirmed(&confirmed);
-                    self.hand_over().await?;
-                }
+                () = seat.door.unconfirmed.fewer() => {}
                 () = seat.door.news.notified() => {
                     self.ask_cancelled();
                     self.hand_over().await?;
@@ -175,6 +167,13 @@ impl<'a> Desk<'a> {
                 self.answered(tag, CallOutcome::Unusable(text));
             }
             LinkEvent::Items { tag, items } => self.streamed(tag, items),
+            LinkEvent::ItemsTooLarge { tag, length, limit } => {
+                let text = format!(
+                    "failed to read response from runtime: items of {length} bytes are over the limit of {limit} \
+                     bytes (ASYA_MAX_MESSAGE_SIZE of the sidecar)"
+                );
+                self.spoil(tag, text);
+            }
             LinkEvent::Partial { tag, value } => self.partial(tag, value),
             LinkEvent::Progress {
                 tag,
@@ -202,6 +201,7 @@ impl<'a> Desk<'a> {
             return;
         }
         if let Some(flight) = self.flights.get_mut(tag)
+            && flight.entry.is_some()
             && let Some(event) = event(flight)
         {
             context.reporter.progress(Progress {
@@ -217,21 +217,23 @@ impl<'a> Desk<'a> {
         let Some(mut flight) = self.flights.end(tag) else {
             return; // The connection knows its tags.
         };
-        let outcome = flight.spoiled.take().unwrap_or(outcome);
-        let took = flight.began.map(|began| began.elapsed()).unwrap_or_default();
+        let Some(id) = flight.entry else {
+            return; // A ghost, which nobody waits for.
+        };
+        let spoiled = flight.spoiled.take();
         match flight.asked() {
-            None if self.is_unasked(&flight) && is_cancelled(&outcome) => self.again.push(flight.id),
-            None => self.finish(flight, outcome, took),
-            Some(Asked::Cancelled) => self.finish(flight, CallOutcome::Cancelled, took),
+            None if self.is_unasked(&flight) && is_cancelled(&outcome) => self.again.push(id),
+            None => self.finish(id, flight, spoiled.unwrap_or(outcome)),
+            Some(Asked::Cancelled) => self.finish(id, flight, spoiled.unwrap_or(CallOutcome::Cancelled)),
             Some(Asked::Deadline) if flight.in_batch && !is_expired(&flight) => {
                 // Nobody knows who of the batch took so long. What came all the same is good.
-                if is_good(&outcome) {
-                    self.finish(flight, outcome, took);
+                if spoiled.is_none() && is_good(&outcome) {
+                    self.finish(id, flight, outcome);
                 } else {
-                    self.alone.push(flight.id);
+                    self.alone.push(id);
                 }
             }
-            Some(Asked::Deadline) => self.finish(flight, CallOutcome::Timeout, took),
+            Some(Asked::Deadline) => self.finish(id, flight, CallOutcome::Timeout),
         }
     }
 
@@ -242,18 +244,32 @@ impl<'a> Desk<'a> {
         flight.recalled.is_some() || present.is_none_or(|present| !Arc::ptr_eq(&present, &self.session))
     }
 
-    /// A request has an outcome, which counts once all of its items are confirmed.
-    pub(super) fn finish(&mut self, flight: Flight, outcome: CallOutcome, took: Duration) {
-        if flight.unconfirmed > 0 {
-            self.finishing.push((flight, outcome, took));
-            return;
-        }
+    /// A request has an outcome.
+    pub(super) fn finish(&mut self, id: EntryId, flight: Flight, outcome: CallOutcome) {
         self.ended.push(Ended {
-            id: flight.id,
+            id,
             outcome,
             streamed: flight.streamed,
-            took,
+            took: flight.began.map(|began| began.elapsed()).unwrap_or_default(),
         });
+    }
+
+    /// A request that has not begun is cancelled. Nothing to wait for: whatever its worker does with it, that is its
+    /// outcome.
+    pub(super) fn cancel_waiting(&mut self, tag: u32) {
+        if let Some(id) = self.flights.release(tag) {
+            self.ended.push(Ended {
+                id,
+                outcome: CallOutcome::Cancelled,
+                streamed: Streamed::default(),
+                took: Duration::ZERO,
+            });
+        }
+    }
+
+    /// Notes that requests have begun in the places of those that have ended.
+    pub(super) fn begin(&mut self) {
+        self.started.extend(self.flights.begin(Instant::now()));
     }
 
     /// Hands what has ended to the ledger, and lets what follows begin.
@@ -266,10 +282,13 @@ impl<'a> Desk<'a> {
             }
             context.doors.wake_slots();
         }
-        if self.ended.is_empty() {
+        self.begin();
+        if self.ended.is_empty() && self.started.is_empty() {
             return Ok(());
         }
-        context.checkpoint(Point::Replied).await?;
+        if !self.ended.is_empty() {
+            context.checkpoint(Point::Replied).await?;
+        }
         let mut ended = std::mem::take(&mut self.ended);
         self.time_calls(&mut ended);
         for call in &ended {
@@ -280,7 +299,7 @@ impl<'a> Desk<'a> {
                 tracing::warn!(actor = %context.actor, worker = %self.id, "no answer from the runtime in time");
             }
         }
-        let started = self.flights.begin(Instant::now());
+        let started = std::mem::take(&mut self.started);
         let one_ran_alone = context
             .ledger
             .hand_over(seat.index, seat.generation, ended, &started);
@@ -337,6 +356,16 @@ fn is_cancelled(outcome: &CallOutcome) -> bool {
     };
     let items = Reply::parse(reply.clone()).unwrap_or_default();
     matches!(items.as_slice(), [ReplyItem::Error { code, .. }] if code == "cancelled")
+}
+
+/// The next event. While the worker is held up there is none: only what is queued is written, since the worker must not
+/// wait for the rest of a request.
+async fn listen(link: &mut WorkerLink, is_held_up: bool) -> Result<LinkEvent, LinkError> {
+    if is_held_up {
+        link.flush().await;
+        return std::future::pending().await;
+    }
+    link.next().await
 }
 
 async fn sleep_until(due: Option<Instant>) {

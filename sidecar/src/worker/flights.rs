@@ -2,6 +2,9 @@
 //!
 //! A plain structure without I/O. A request *begins* when it is among the oldest that the worker may run at once; what
 //! was written ahead has not begun, and its time does not run.
+//!
+//! A request whose delivery was taken from it while its worker may still run it stays as a *ghost*: it has its place in
+//! the window, its time, and its part when it is asked who is to blame, until the worker answers it or is lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +30,8 @@ pub(crate) enum Asked {
 /// One unanswered request.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    pub(crate) id: EntryId,
+    /// The delivery that waits for it; none for a ghost.
+    pub(crate) entry: Option<EntryId>,
     pub(crate) work: Arc<Work>,
     pub(crate) tag: u32,
     /// It is one of several of one call.
@@ -42,8 +46,6 @@ pub(crate) struct Flight {
     pub(crate) recalled: Option<Instant>,
     /// Items of it that came before its reply.
     pub(crate) streamed: Streamed,
-    /// Items that are being published.
-    pub(crate) unconfirmed: usize,
     /// How long their queues may be missing.
     pub(crate) patience: Option<Arc<Patience>>,
     /// Number of the next intermediate result.
@@ -63,7 +65,7 @@ impl Flight {
     /// A request that was sent just now.
     pub(crate) fn new(id: EntryId, work: Arc<Work>, tag: u32, budget: Duration) -> Self {
         Self {
-            id,
+            entry: Some(id),
             work,
             tag,
             in_batch: false,
@@ -73,7 +75,6 @@ impl Flight {
             phase: Phase::Running,
             recalled: None,
             streamed: Streamed::default(),
-            unconfirmed: 0,
             patience: None,
             partials: 0,
             spoiled: None,
@@ -88,12 +89,17 @@ impl Flight {
         }
     }
 
+    /// Whether it was written ahead and nobody has called it back yet.
+    fn can_be_recalled(&self) -> bool {
+        self.began.is_none() && self.recalled.is_none() && self.entry.is_some()
+    }
+
     /// When something is to be done about it next.
     fn due(&self, patience: Duration) -> Option<Instant> {
         match self.phase {
             Phase::Running => match self.began {
                 Some(began) => began.checked_add(self.budget),
-                None => self.recalled.map(|at| at + RECALL),
+                None => self.entry.and(self.recalled).map(|at| at + RECALL),
             },
             Phase::Asked { until, .. } => Some(until),
             Phase::Killed { at, .. } => Some(at + patience),
@@ -110,7 +116,7 @@ pub(crate) enum Overdue {
     Kill(u32),
     /// Nothing has come of that either.
     Lost,
-    /// It was called back, and its worker is still busy with another: it will not be run.
+    /// It was called back, and its worker is still busy with another: somebody else may run it.
     Drop(u32),
 }
 
@@ -166,14 +172,14 @@ impl Flights {
         self.list.push_back(flight);
     }
 
-    /// Notes which requests have begun, and names them.
+    /// Notes which requests have begun, and names the deliveries that wait for them.
     pub(crate) fn begin(&mut self, now: Instant) -> Vec<EntryId> {
         let running = self.window.min(self.list.len());
         let newly = self.list.range_mut(self.begun.min(running)..running);
         let names = newly
-            .map(|flight| {
+            .filter_map(|flight| {
                 flight.began = Some(now);
-                flight.id
+                flight.entry
             })
             .collect();
         self.begun = running;
@@ -192,7 +198,7 @@ impl Flights {
     pub(crate) fn tag_of(&self, id: EntryId) -> Option<u32> {
         self.list
             .iter()
-            .find(|flight| flight.id == id)
+            .find(|flight| flight.entry == Some(id))
             .map(|flight| flight.tag)
     }
 
@@ -202,7 +208,10 @@ impl Flights {
             return 0;
         };
         if newest.in_batch {
-            self.list.iter().filter(|flight| flight.call == newest.call).count()
+            self.list
+                .iter()
+                .filter(|flight| flight.call == newest.call)
+                .count()
         } else {
             1
         }
@@ -211,6 +220,11 @@ impl Flights {
     /// The tag of the oldest request.
     pub(crate) fn first_tag(&self) -> Option<u32> {
         self.list.front().map(|flight| flight.tag)
+    }
+
+    /// Makes a ghost of a request and gives its delivery back.
+    pub(crate) fn release(&mut self, tag: u32) -> Option<EntryId> {
+        self.get_mut(tag)?.entry.take()
     }
 
     /// Takes out a request that was answered.
@@ -247,9 +261,7 @@ impl Flights {
             .iter()
             .filter_map(|flight| flight.due(self.patience))
             .min();
-        let has_ahead = self.list.back().is_some_and(|flight| {
-            flight.began.is_none() && flight.recalled.is_none() && flight.asked().is_none()
-        });
+        let has_ahead = self.list.range(self.begun..).any(Flight::can_be_recalled);
         let recall = self
             .first_began()
             .filter(|_| has_ahead)
@@ -270,7 +282,7 @@ impl Flights {
         }
         let mut tags = Vec::new();
         for flight in self.list.range_mut(self.begun..) {
-            if flight.asked().is_none() && flight.recalled.is_none() {
+            if flight.can_be_recalled() {
                 flight.recalled = Some(now);
                 tags.push(flight.tag);
             }

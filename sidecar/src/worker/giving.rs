@@ -27,25 +27,29 @@ impl Desk<'_> {
             return self.give_batches(size).await;
         }
         let concurrency = usize::try_from(self.session.welcome.concurrency).unwrap_or(1);
-        let now = self.flights.free();
-        let later = if self.session.is_stopping() {
-            0
-        } else {
-            ahead(concurrency, size, self.expected_call()).saturating_sub(self.flights.ahead())
-        };
-        if now + later > 0 {
-            let seat = self.seat;
-            let workers = self.session.ready();
-            let work = seat
-                .context
-                .ledger
-                .assign_many(seat.index, seat.generation, now, later, workers);
-            let was_given = !work.is_empty();
-            self.send(work).await?;
-            if was_given && workers > 1 && self.flights.free() > 0 {
-                // It took its share. What the others leave it takes when they have had their turn.
-                seat.context.doors.wake_slots();
+        let seat = self.seat;
+        let workers = self.session.ready();
+        let mut was_given = false;
+        loop {
+            let now = self.flights.free();
+            let later = if self.session.is_stopping() {
+                0
+            } else {
+                ahead(concurrency, size, self.expected_call()).saturating_sub(self.flights.ahead())
+            };
+            if now + later == 0 {
+                break;
             }
+            let ledger = &seat.context.ledger;
+            let work = ledger.assign_many(seat.index, seat.generation, now, later, workers);
+            was_given |= !work.is_empty();
+            if !self.send(work).await? {
+                break;
+            }
+        }
+        if was_given && workers > 1 && self.flights.free() > 0 {
+            // It took its share. What the others leave it takes when they have had their turn.
+            seat.context.doors.wake_slots();
         }
         Ok(())
     }
@@ -90,10 +94,11 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Sends what was assigned; in one batch if the worker takes batches.
-    async fn send(&mut self, work: Vec<Assignment>) -> Result<(), ActorProcessingErr> {
+    /// Sends what was assigned; in one batch if the worker takes batches. True if some of it had expired, so that there
+    /// is room for more.
+    async fn send(&mut self, work: Vec<Assignment>) -> Result<bool, ActorProcessingErr> {
         if work.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let seat = self.seat;
         let context = &seat.context;
@@ -112,15 +117,20 @@ impl Desk<'_> {
             }
         }
         self.queue(requests);
+        // The ledger counts what runs at once from its assignment on.
         let started = self.flights.begin(Instant::now());
-        if !expired.is_empty() {
-            context
+        let some_expired = !expired.is_empty();
+        if some_expired {
+            let one_was_alone = context
                 .ledger
                 .hand_over(seat.index, seat.generation, expired, &started);
             context.doors.router.wake();
+            if one_was_alone {
+                context.doors.wake_slots(); // They kept still meanwhile.
+            }
         }
         self.note_oldest();
-        Ok(())
+        Ok(some_expired)
     }
 
     fn queue(&mut self, mut requests: Vec<(Assignment, Duration)>) {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use asya_runtime_protocol::v2::Gone;
-use futures::stream::StreamExt as _;
 use ractor::ActorProcessingErr;
 use tokio::time::timeout;
 
@@ -26,20 +25,24 @@ impl Desk<'_> {
         let flights = self.flights.end_all();
         let ran = may_have_run(loss, flights.len(), unread, self.session.window());
         let gone = if ran > 0 { self.news().await } else { None };
+        let was_killed = self.killed.is_some() || gone.as_ref().is_some_and(|gone| gone.killed);
         let (mut again, mut alone) = (Vec::new(), Vec::new());
         for (before, mut flight) in flights.into_iter().enumerate() {
+            let Some(id) = flight.entry else {
+                continue; // A ghost is to blame like any other, but nobody waits for it.
+            };
             let request = Unanswered {
                 before,
                 asked: flight.asked(),
                 is_expired: is_expired(&flight),
             };
-            let outcome = match fate(ran, &request) {
+            let outcome = match fate(ran, was_killed, &request) {
                 Fate::Again => {
-                    again.push(flight.id);
+                    again.push(id);
                     continue;
                 }
                 Fate::AgainAlone => {
-                    alone.push(flight.id);
+                    alone.push(id);
                     continue;
                 }
                 Fate::Died => CallOutcome::Died(death(gone.as_ref())),
@@ -47,8 +50,7 @@ impl Desk<'_> {
                 Fate::Cancelled => CallOutcome::Cancelled,
             };
             let outcome = flight.spoiled.take().unwrap_or(outcome);
-            let took = flight.began.map(|began| began.elapsed()).unwrap_or_default();
-            self.finish(flight, outcome, took);
+            self.finish(id, flight, outcome);
         }
         let (seat, context) = (self.seat, &self.seat.context);
         if !alone.is_empty() {
@@ -65,14 +67,7 @@ impl Desk<'_> {
             .ledger
             .give_back(seat.index, seat.generation, &alone, true);
         context.doors.wake_slots();
-        self.hand_over().await?;
-        while !self.finishing.is_empty()
-            && let Some(confirmed) = self.sending.next().await
-        {
-            self.confirmed(&confirmed);
-            self.hand_over().await?;
-        }
-        Ok(())
+        self.hand_over().await
     }
 
     /// How the worker ended, if the runtime is there to tell.

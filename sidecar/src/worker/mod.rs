@@ -1,7 +1,7 @@
 //! Serving one worker of a runtime that speaks protocol v2: many requests on one lasting connection.
 //!
 //! What it is: the task behind a slot. It connects to its worker whenever that takes requests, gives it work, watches
-//! the time, publishes streamed items, and says what becomes of requests whose worker is lost. What it is not: it keeps
+//! the time, takes in streamed items, and says what becomes of requests whose worker is lost. What it is not: it keeps
 //! nothing that the ledger does not know; when it ends, what it had in hand is put back.
 //!
 //! The loop is in [`desk`]; the decisions are pure: [`ahead`], [`gather`], [`blame`]; [`flights`] is the bookkeeping.

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use asya_runtime_protocol::v2::CancelReason;
 
-use super::desk::Desk;
+use super::desk::{Desk, KILLED};
 use super::flights::{Asked, Overdue};
 use crate::context::Readiness;
-use crate::ledger::CallOutcome;
 
 /// What a worker has written before it ended is read for so long after its end was told: a process that it has left
 /// behind may keep the connection open.
@@ -23,16 +22,16 @@ impl Desk<'_> {
             if self.flights.ask(tag, Asked::Cancelled, now) {
                 self.session.cancel(self.id, tag, CancelReason::Asked);
             } else if !self.flights.has_begun(tag) {
-                // Nothing to wait for: whatever its worker does with it, this is its outcome.
                 self.session.cancel(self.id, tag, CancelReason::Asked);
-                self.answered(tag, CallOutcome::Cancelled);
+                self.cancel_waiting(tag);
             }
         }
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
         let flights = self.flights.next_due().filter(|_| self.held_up.is_none());
-        [flights, self.gather_until, self.give_up_at]
+        let replaced = self.killed.map(|at| at + KILLED);
+        [flights, self.gather_until, self.give_up_at, replaced]
             .into_iter()
             .flatten()
             .min()
@@ -45,8 +44,11 @@ impl Desk<'_> {
             for overdue in self.flights.overdue(now) {
                 match overdue {
                     Overdue::Ask(tag) => self.session.cancel(self.id, tag, CancelReason::Deadline),
-                    Overdue::Drop(tag) => self.again.extend(self.flights.end(tag).map(|flight| flight.id)),
-                    Overdue::Kill(tag) => self.session.kill(self.id, tag),
+                    Overdue::Drop(tag) => self.again.extend(self.flights.release(tag)),
+                    Overdue::Kill(tag) => {
+                        self.killed.get_or_insert(now);
+                        self.session.kill(self.id, tag);
+                    }
                     Overdue::Lost => {
                         if self.seat.context.runtime_control.is_some() {
                             self.seat.context.set_readiness(Readiness::Suspended);
@@ -60,7 +62,8 @@ impl Desk<'_> {
         for tag in self.flights.recall(now) {
             self.session.cancel(self.id, tag, CancelReason::Asked);
         }
-        self.give_up_at.is_some_and(|end| end <= now)
+        let ends = [self.give_up_at, self.killed.map(|at| at + KILLED)];
+        ends.into_iter().flatten().any(|end| end <= now)
     }
 
     pub(super) fn look_at_worker(&mut self) {
@@ -84,8 +87,10 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether the worker is to get more work.
+    /// Whether the worker is to get more work; not if it was ever told to end, even if the request that it should end for
+    /// was answered since.
     pub(super) fn takes_work(&self) -> bool {
-        self.give_up_at.is_none() && self.held_up.is_none() && self.seat.context.is_ready()
+        let lives_on = self.give_up_at.is_none() && self.killed.is_none();
+        lives_on && self.held_up.is_none() && self.seat.context.is_ready()
     }
 }

@@ -11,6 +11,8 @@ mod common;
 mod batches;
 mod cancelling;
 mod fallback;
+mod ghosts;
+mod items;
 mod loss;
 mod python;
 mod restarts;

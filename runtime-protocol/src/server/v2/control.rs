@@ -142,6 +142,7 @@ fn read(wire: &mut Wire, frame: &Frame) -> Result<Option<Order>, LinkError> {
         Kind::Cancel => match worker_id(&frame.body) {
             Some((id, [1])) => Ok(Some(Order::Cancel(id, tag, CancelReason::Deadline))),
             Some((id, [2])) => Ok(Some(Order::Cancel(id, tag, CancelReason::Asked))),
+            Some((id, [3])) => Ok(Some(Order::Cancel(id, tag, CancelReason::Withdrawn))),
             _ => Err(wire.break_off("CANCEL with an unknown reason".to_owned())),
         },
         // The decoder lets nothing else through.

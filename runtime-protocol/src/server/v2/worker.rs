@@ -43,6 +43,10 @@ pub(super) struct Worker<H> {
     calls: JoinSet<Bytes>,
     running: HashMap<Id, Running>,
     unanswered: HashSet<u32>,
+    /// The newest tag that has come on this connection. Clients count up.
+    newest: u32,
+    /// Requests that were withdrawn before they have come: nothing orders the two connections.
+    withdrawn: HashSet<u32>,
     /// The server ends: nothing is taken or started.
     stopped: bool,
 }
@@ -74,6 +78,8 @@ impl<H: Handler> Worker<H> {
             calls: JoinSet::new(),
             running: HashMap::new(),
             unanswered: HashSet::new(),
+            newest: 0,
+            withdrawn: HashSet::new(),
             stopped: false,
         }
     }
@@ -192,6 +198,10 @@ impl<H: Handler> Worker<H> {
         if self.stopped {
             return Ok(());
         }
+        if self.withdrawn.remove(&tag) {
+            self.reply(tag, answer::failure(&cancellation(CancelReason::Withdrawn)));
+            return Ok(());
+        }
         self.waiting.push_back(Job {
             tag,
             budget: (budget != u32::MAX).then(|| Duration::from_millis(u64::from(budget))),
@@ -231,6 +241,7 @@ impl<H: Handler> Worker<H> {
         if !self.unanswered.insert(tag) {
             return Err(format!("REQUEST {tag} has the tag of one that is not answered"));
         }
+        self.newest = self.newest.max(tag);
         Ok(())
     }
 
@@ -270,11 +281,17 @@ impl<H: Handler> Worker<H> {
         self.reply(tag, answer);
     }
 
-    /// Ends a request: at once if it waits, else as soon as the handler lets go.
+    /// Ends a request: at once if it waits, else, unless it is only withdrawn, as soon as the handler lets go.
     pub(super) fn cancel(&mut self, tag: u32, reason: CancelReason) {
         if let Some(at) = self.waiting.iter().position(|job| job.tag == tag) {
             self.waiting.remove(at);
             return self.reply(tag, answer::failure(&cancellation(reason)));
+        }
+        if reason == CancelReason::Withdrawn {
+            if tag > self.newest && self.withdrawn.len() < WRITTEN_AHEAD {
+                self.withdrawn.insert(tag);
+            }
+            return;
         }
         let mut running = self.running.values_mut();
         if let Some(running) = running.find(|running| running.tag == Some(tag)) {
@@ -324,6 +341,8 @@ impl<H: Handler> Worker<H> {
         self.connection = None;
         self.waiting.clear();
         self.unanswered.clear();
+        self.withdrawn.clear();
+        self.newest = 0;
         for running in self.running.values_mut() {
             running.tag = None;
             running.call.abort();
@@ -355,7 +374,7 @@ fn cancellation(reason: CancelReason) -> HandlerError {
         CancelReason::Deadline => HandlerError::new("the time for this request was up")
             .code("timeout")
             .exception("TimeoutError"),
-        CancelReason::Asked => HandlerError::new("the request was cancelled")
+        CancelReason::Asked | CancelReason::Withdrawn => HandlerError::new("the request was cancelled")
             .code("cancelled")
             .exception("CancelledError"),
     }

@@ -116,6 +116,49 @@ fn what_was_called_back_and_has_begun_is_not_dropped() {
     assert_eq!(flights.overdue(now + RECALL * 3), []);
 }
 
+/// A worker may run what it was asked too late to give back. Then it has no room for what is sent after that.
+#[test]
+fn a_ghost_keeps_its_place_until_it_is_answered() {
+    let now = Instant::now();
+    let mut flights = flights(1, 0..3);
+    assert_eq!(flights.begin(now), [id(0)]);
+    flights.recall(now + RECALL);
+    assert_eq!(
+        flights.overdue(now + RECALL * 2),
+        [Overdue::Drop(1), Overdue::Drop(2)]
+    );
+    assert_eq!(flights.release(1), Some(id(1)));
+    assert_eq!(flights.release(1), None, "once");
+    assert_eq!(flights.overdue(now + RECALL * 3), [Overdue::Drop(2)]);
+    assert_eq!(flights.tag_of(id(1)), None);
+    flights.end(0);
+    assert_eq!(flights.begin(now), [], "nobody waits for the ghost that begins");
+    assert_eq!((flights.free(), flights.ahead()), (0, 1));
+    flights.end(1);
+    assert_eq!(flights.begin(now), [id(2)]);
+}
+
+#[test]
+fn a_ghost_that_hangs_is_asked_to_end_and_killed_like_any_other() {
+    let now = Instant::now();
+    let mut flights = flights(1, 0..2);
+    flights.begin(now);
+    flights.release(1);
+    assert_eq!(
+        flights.next_due(),
+        Some(now + BUDGET),
+        "a ghost is not called back"
+    );
+    assert_eq!(flights.recall(now + RECALL), [0; 0]);
+    flights.end(0);
+    assert_eq!(flights.next_due(), None, "it has not begun");
+    flights.begin(now);
+    let asked = now + BUDGET;
+    assert_eq!(flights.overdue(asked), [Overdue::Ask(1)]);
+    assert_eq!(flights.overdue(asked + GRACE), [Overdue::Kill(1)]);
+    assert_eq!(flights.overdue(asked + GRACE + PATIENCE), [Overdue::Lost]);
+}
+
 #[test]
 fn time_in_which_we_held_the_worker_up_does_not_count() {
     let now = Instant::now();
@@ -146,14 +189,18 @@ fn requests_of_one_batch_are_one_call() {
 
 proptest! {
     #[test]
-    fn as_many_run_as_the_window_has_places(window in 1_usize..6, steps in proptest::collection::vec(0_u32..10, 1..100)) {
+    fn as_many_run_as_the_window_has_places(window in 1_usize..6, steps in proptest::collection::vec(0_u32..12, 1..100)) {
         let now = Instant::now();
         let (work, mut flights) = (work(), Flights::new(window, GRACE, PATIENCE));
         let (mut next, mut begun) = (0, std::collections::BTreeSet::new());
+        let mut released = std::collections::BTreeSet::new();
         for step in steps {
             if step < 6 {
                 flights.push(Flight::new(id(next), Arc::clone(&work), next, BUDGET));
                 next += 1;
+            } else if step >= 10 {
+                let oldest = flights.first_tag().unwrap_or_default();
+                released.extend(flights.release(oldest + step % 2));
             } else if let Some(tag) = flights.first_tag() {
                 // Not always the oldest: answers may come in any order.
                 let flight = flights.end(tag + step % 2).or_else(|| flights.end(tag));
@@ -161,6 +208,7 @@ proptest! {
             }
             for id in flights.begin(now) {
                 prop_assert!(begun.insert(id), "nothing begins twice");
+                prop_assert!(!released.contains(&id), "nobody waits for a ghost");
             }
             let running = flights.list.iter().filter(|flight| flight.began.is_some()).count();
             prop_assert_eq!(running, window.min(flights.list.len()));
