@@ -68,7 +68,7 @@ MIN_MAX_MESSAGE_SIZE = 1024
 MAX_SOCKET_PATH_BYTES = 107
 # Slots of a sidecar may all connect at the same moment.
 BACKLOG = 128
-# A peer that has connected must keep sending: one call runs at a time, so a silent peer blocks all.
+# A peer that is silent inside a v1 frame holds up a serial worker for so long at most.
 READ_IDLE_SECONDS = 30
 # After an answer was sent for a frame that is too large, how long to wait for the rest of it.
 DISCARD_IDLE_SECONDS = 5
@@ -82,6 +82,8 @@ MAX_ERROR_CLASSES = 32
 MAX_ERROR_CLASS_NAME = 200
 # Up to here one buffer and one write for header and body; beyond, the copy costs more than a write.
 JOIN_FRAME_BYTES = 256 * 1024
+# So much a socket takes at once, whether its peer reads or not.
+SOCKET_TAKES_BYTES = 64 * 1024
 
 PROCESSING_ERROR = "processing_error"
 PARSING_ERROR = "msg_parsing_error"
@@ -485,7 +487,7 @@ def text_of(exc: BaseException) -> str:
         return "the code called sys.exit(%s); return a value or raise an exception instead" % (exc.code,)
     try:
         return str(exc)
-    except Exception:
+    except BaseException:
         return "(the exception could not be turned into text)"
 
 
@@ -675,7 +677,8 @@ def check_envelope(envelope: Dict[str, Any]) -> None:
 
 # Characters of a progress message that are passed on.
 MAX_PROGRESS_MESSAGE = 4096
-DEADLINE, ASKED = 1, 2
+# Why a request is to end. WITHDRAWN ends only what was not started.
+DEADLINE, ASKED, WITHDRAWN = 1, 2, 3
 
 
 class Call:
@@ -1423,7 +1426,13 @@ class BatchRunner(AsyncRunner):
 
     async def _divide(self, indexes: List[int], bodies: List[Any], calls: List[Call], answers: Dict[int, bytes]) -> None:
         arguments, states, runnable = [], [], []
+        if len(indexes) < len(bodies):
+            Context._look()  # The halves are new calls, and what was cancelled meanwhile is not in them.
         for index in indexes:
+            reason = calls[index].reason
+            if reason is not None:
+                answers[index] = self.sole(ended_item(reason))
+                continue
             try:
                 # Parsed anew for each try: the one before may have edited what it was given.
                 argument, state = self.prepare(bodies[index], calls[index])
@@ -1622,6 +1631,9 @@ def pack_v1(body: bytes) -> bytes:
 
 
 def send_frame(connection: socket.socket, body: bytes) -> None:
+    if len(body) > SOCKET_TAKES_BYTES:
+        # A peer that does not read must not hold the worker for ever.
+        limit_wait(connection, WAIT_FOR_READ, socket.SO_SNDTIMEO)
     if len(body) <= JOIN_FRAME_BYTES:
         connection.sendall(pack_v1(body))
     else:
@@ -1722,6 +1734,8 @@ class RequestReader:
         self._kept = 0
         # Requests that are to end and have not arrived yet, and why.
         self._early = {}  # type: Dict[int, int]
+        # Tags count up, so a higher one than the newest is yet to come.
+        self._newest = 0
         self.ready = deque()  # type: deque
         # Batches in `ready` that are complete; without batches each request is one.
         self.complete = 0
@@ -1788,14 +1802,24 @@ class RequestReader:
             if waiting == tag and not isinstance(body, Skipped):
                 self.ready[index] = (tag, flags, budget, attempt, Skipped())
                 return True
-        if tag not in self.unanswered and (self.inside or self.full) and len(self._early) < self._most_unanswered:
+        coming = tag > self._newest or self.inside or self.full
+        if coming and tag not in self.unanswered and len(self._early) < self._most_unanswered:
             self._early[tag] = reason
         return False
+
+    def withdraw_early(self) -> List[Tuple[int, int]]:
+        """Tag and reason of those that have come after they were to end, and wait to be answered."""
+        come = [(tag, reason) for tag, reason in self._early.items() if tag in self.unanswered]
+        for tag, reason in come:
+            del self._early[tag]
+            self.withdraw(tag, reason)
+        return come
 
     def drained(self) -> None:
         """All that the peer has sent was read."""
         if self._early and not self.inside:
-            self._early = {tag: reason for tag, reason in self._early.items() if tag in self.unanswered}
+            early, unanswered = self._early, self.unanswered
+            self._early = {tag: early[tag] for tag in early if tag in unanswered or tag > self._newest}
 
     def received(self, count: int) -> None:
         if self._skip:
@@ -1826,6 +1850,7 @@ class RequestReader:
             if batches or flags or not attempt or tag in unanswered or len(unanswered) >= self._most_unanswered:
                 break
             unanswered.add(tag)
+            self._newest = tag
             ready.append((tag, 0, None if budget == NO_BUDGET else budget / 1000, attempt, view[start + 20 : stop]))
             self.complete += 1
             start = stop
@@ -1904,6 +1929,7 @@ class RequestReader:
 
     def _add(self, tag: int, flags: int, budget: Optional[float], attempt: int, body: Any) -> None:
         self.unanswered.add(tag)
+        self._newest = tag
         self.ready.append((tag, flags, budget, attempt, body))
         if flags & MORE:
             self._in_batch += 1
@@ -1993,6 +2019,8 @@ LOST_DESCRIPTOR = (errno.EBADF, errno.ENOTSOCK)
 PEEK_MILLISECONDS = 100
 # Unsent bytes of a connection above which a concurrent worker reads nothing more from it.
 MAX_UNSENT = 1024 * 1024
+# At the end, how long a v1 peer may take that has connected and not written.
+LAST_MOMENT_SECONDS = 1
 # v1 peers that may be connected to a serial worker without having written.
 MAX_SILENT = 128
 
@@ -2218,10 +2246,13 @@ class Worker:
 
     def _mark(self, message: Dict[str, Any]) -> None:
         do = message["do"]
-        if do in ("connect", "abandon"):
+        everything = do in ("connect", "abandon")
+        if everything:
             self.replaced = self.link is not None
+        elif do != "cancel" or message["reason"] == WITHDRAWN:
+            return
         for call in self.running():
-            if do in ("connect", "abandon") or (do == "cancel" and call.tag == message["tag"]):
+            if everything or call.tag == message["tag"]:
                 call.reason = call.reason or message.get("reason", ASKED)
 
     def close_link(self, last: bytes = b"") -> None:
@@ -2272,6 +2303,8 @@ class SerialWorker(Worker):
         self._thread = threading.get_ident()
         self._looked = 0.0
         self._ended = False
+        self._was_linked = False
+        self._patience_seconds = READ_IDLE_SECONDS  # type: float
         self._poll = select.poll()
         self._watch(mailbox.line)
 
@@ -2321,14 +2354,17 @@ class SerialWorker(Worker):
 
     def close_link(self, last: bytes = b"") -> None:
         if self.link is not None:
-            try:
-                self._poll.unregister(self.link.connection)
-            except (KeyError, ValueError, OSError):
-                pass
+            self._unwatch(self.link.connection)
         super().close_link(last)
 
     def _watch(self, connection: socket.socket) -> None:
         self._poll.register(connection, select.POLLIN)
+
+    def _unwatch(self, connection: socket.socket) -> None:
+        try:
+            self._poll.unregister(connection)
+        except (KeyError, ValueError, OSError):
+            pass  # It was not watched, or is closed.
 
     def _serve_link(self, link: SerialLink) -> None:
         reader = link.reader
@@ -2460,6 +2496,8 @@ class SerialWorker(Worker):
         self._watch(self.listener)
 
     def _do_connect(self, _message: Dict[str, Any], descriptor: int) -> None:
+        self._was_linked = True
+        self.mailbox.send({"is": "linked"})
         self.close_link(pack_error("replaced by a newer connection to the same worker"))
         self.replaced = False
         connection = own(descriptor)
@@ -2496,6 +2534,9 @@ class SerialWorker(Worker):
 
     def _do_end(self, _message: Dict[str, Any], _descriptor: int) -> None:
         """Nobody new can connect, so the backlog only shrinks."""
+        ends = time.monotonic() + LAST_MOMENT_SECONDS
+        self._silent = {number: (connection, ends) for number, (connection, _ends) in self._silent.items()}
+        self._patience_seconds = LAST_MOMENT_SECONDS
         while self._accept() or self._silent:
             if self._silent:
                 self._wait(None)
@@ -2516,7 +2557,7 @@ class SerialWorker(Worker):
                 return True
             log.error("failed to accept a connection: %s", exc)
             if self._silent:
-                self._poll.unregister(self.listener)  # Until one of them goes.
+                self._unwatch(self.listener)  # Until one of them goes.
             else:
                 time.sleep(0.1)  # The connection stays in the backlog; do not spin on it.
             return False
@@ -2529,10 +2570,10 @@ class SerialWorker(Worker):
 
     def _set_aside(self, connection: socket.socket) -> None:
         """Until it has written: nobody else need wait for it."""
-        self._silent[connection.fileno()] = (connection, time.monotonic() + READ_IDLE_SECONDS)
+        self._silent[connection.fileno()] = (connection, time.monotonic() + self._patience_seconds)
         self._watch(connection)
         if len(self._silent) >= MAX_SILENT and self.listener is not None:
-            self._poll.unregister(self.listener)
+            self._unwatch(self.listener)
 
     def _hear(self, descriptor: int) -> None:
         """A v1 peer has written after all, or its time is over."""
@@ -2580,7 +2621,12 @@ class SerialWorker(Worker):
         if body is not None:
             call = Call(None, 0, 1, None)
             Context._current = call
-            send_frame(connection, self.runner.answer(body, call))
+            if self._was_linked:
+                self.mailbox.send({"is": "apart", "now": True})
+            answer = self.runner.answer(body, call)
+            if self._was_linked:
+                self.mailbox.send({"is": "apart", "now": False})
+            send_frame(connection, answer)
 
 
 def v1_reason(exc: OSError) -> OSError:
@@ -2687,6 +2733,8 @@ class ConcurrentWorker(Worker):
         # Calls of one batch share a task, which counts once.
         self._tasks = set()  # type: Set[Any]
         self._v1 = {}  # type: Dict[socket.socket, Any]
+        # Those of them that have not written yet.
+        self._silent = set()  # type: Set[socket.socket]
         # A connection that waits until the calls of the one before have ended.
         self._next = None  # type: Optional[socket.socket]
         self._abandoned = False
@@ -2771,6 +2819,8 @@ class ConcurrentWorker(Worker):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for tag, reason in reader.withdraw_early():
+            link.answer(tag, self.runner.sole(ended_item(reason)))
         self._start()
         if reader.violation is not None:
             raise reader.violation
@@ -2798,7 +2848,7 @@ class ConcurrentWorker(Worker):
 
     def _start_ready(self, link: ConcurrentLink) -> None:
         while not self.stopping and not self._abandoned and link.reader.complete and not link.behind:
-            if len(self._tasks) >= self.settings.concurrency:
+            if link.lost or len(self._tasks) >= self.settings.concurrency:
                 return
             calls, bodies = self._take(link)
             if calls:
@@ -2876,6 +2926,7 @@ class ConcurrentWorker(Worker):
         self._loop.add_reader(self.listener, self._guard, self._accept)
 
     def _do_connect(self, _message: Dict[str, Any], descriptor: int) -> None:
+        self.mailbox.send({"is": "linked"})
         connection = own(descriptor)
         if self.stopping:
             farewell(connection, pack_error("the runtime is stopping"))
@@ -2905,6 +2956,8 @@ class ConcurrentWorker(Worker):
         if link.reader.withdraw(tag, message["reason"]):
             link.answer(tag, self.runner.sole(ended_item(message["reason"])))
         self._digest(link)
+        if message["reason"] == WITHDRAWN:
+            return
         for call, task in list(self._calls.items()):
             # Neighbours in a batch go on; the handler can ask for each.
             if call.tag == tag and all(other.reason for other, its in self._calls.items() if its is task):
@@ -2937,6 +2990,11 @@ class ConcurrentWorker(Worker):
     def _do_end(self, _message: Dict[str, Any], _descriptor: int) -> None:
         self._ending = True
         self._accept()
+        self._loop.call_later(LAST_MOMENT_SECONDS, self._end_silent)
+
+    def _end_silent(self) -> None:
+        for connection in self._silent:
+            self._v1[connection].cancel()
 
     # v1.
 
@@ -2958,6 +3016,7 @@ class ConcurrentWorker(Worker):
                 time.sleep(0.1)
                 break
             connection = own(connection.detach())
+            self._silent.add(connection)
             self._v1[connection] = self._loop.create_task(self._exchange(connection))
         if self._ending and not self._v1:
             self._loop.stop()
@@ -2970,6 +3029,7 @@ class ConcurrentWorker(Worker):
         finally:
             if os.getpid() == self.process_id:
                 del self._v1[connection]
+                self._silent.discard(connection)
                 hang_up(connection)
                 if self.listener is not None:
                     self._loop.add_reader(self.listener, self._guard, self._accept)
@@ -3004,7 +3064,9 @@ class ConcurrentWorker(Worker):
         body = bytearray()
         size = -1
         while size < 0 or len(body) < size:
-            data = await self._receive_v1(connection, self.settings.chunk_size, READ_IDLE_SECONDS)
+            patience = LAST_MOMENT_SECONDS if self._ending and not body else READ_IDLE_SECONDS
+            data = await self._receive_v1(connection, self.settings.chunk_size, patience)
+            self._silent.discard(connection)
             if not data:
                 if size < 0 and not body:
                     return None
@@ -3297,7 +3359,12 @@ class Place:
         self.mailbox = None  # type: Optional[Mailbox]
         # Why the arbiter has killed it, if it did.
         self.killed = None  # type: Optional[str]
+        # Whether it has taken a connection of the present client.
         self.linked = False
+        # Whether it had one at any time.
+        self.proven = False
+        # Whether it runs a v1 call, which has nothing to do with the client of v2.
+        self.apart = False
         self.stopped = False
         # Starts in a row that came to nothing.
         self.failures = 0
@@ -3321,7 +3388,8 @@ class Place:
         arguments = ["--worker", str(self.number), str(os.getpid()), str(theirs.fileno())]
         self.incarnation += 1
         self.oom_kills = count_oom_kills()
-        self.killed, self.load_error, self.linked, self.stopped = None, "", False, False
+        self.killed, self.load_error = None, ""
+        self.linked = self.proven = self.apart = self.stopped = False
         with theirs:
             # A session of its own, so that all its children can be ended with it. Never a fork that goes on
             # in this process's memory: CUDA does not survive that.
@@ -3498,16 +3566,14 @@ class Files:
         text = "ready"
         if self.v2_listener is not None:
             text = "ready\nv2 %s %s\n" % (os.path.basename(self._settings.v2_path), self.nonce)
-        try:
-            with open(path + ".new", "w") as file:
-                file.write(text)
-            os.replace(path + ".new", path)
-        except OSError as exc:
-            log.error("failed to write the ready file: %s", exc)
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
 
     def remove(self) -> None:
         if self._v1.is_ours():
             remove_file(self._settings.ready_path)
+            remove_file(self._settings.ready_path + ".new")
         self._v2.remove()
         self._v1.remove()
 
@@ -3722,7 +3788,7 @@ class Arbiter:
         try:
             self._files.open()
         except OSError as exc:
-            log.critical("failed to open the socket %s: %s", exc.filename or settings.socket_path, exc)
+            log.critical("failed to open %s: %s", exc.filename or settings.socket_path, exc)
             self._end(1)
             return False
         self._phase = SERVING
@@ -3738,6 +3804,12 @@ class Arbiter:
             self._end(1)
         elif self._phase < CLOSING:
             log.error("worker %d does not load any more: %s", place.number, message["text"])
+
+    def _on_linked(self, place: Place, _message: Dict[str, Any]) -> None:
+        place.linked = place.proven = True
+
+    def _on_apart(self, place: Place, message: Dict[str, Any]) -> None:
+        place.apart = message["now"]
 
     def _on_idle(self, place: Place, _message: Dict[str, Any]) -> None:
         self._events.cancel(("abandoned", place.number))
@@ -3766,7 +3838,7 @@ class Arbiter:
 
     def _on_death(self, place: Place, code: int) -> None:
         self._read_mail(place)  # Its last words.
-        proven = place.linked or time.monotonic() - place.loaded_at > PROVEN_SECONDS
+        proven = place.proven or time.monotonic() - place.loaded_at > PROVEN_SECONDS
         if place.killed is not None or (place.state == READY and proven):
             place.failures = -1  # This one does not count.
         place.gone(code)
@@ -3850,7 +3922,6 @@ class Arbiter:
                 % (place.number, place.incarnation, place.state, hello.incarnation)
             )
         self._leave_greeting(frames)
-        place.linked = True
         self._tell(place, {"do": "connect"}, frames.connection.fileno())
         frames.connection.close()
 
@@ -3946,8 +4017,8 @@ class Arbiter:
 
     def _obey_cancel(self, tag: int, body: bytes) -> None:
         number, incarnation, reason = CANCEL_BODY.unpack(body)
-        if reason not in (DEADLINE, ASKED):
-            raise Violation("CANCEL knows the reasons 1 and 2, not %d" % reason, tag)
+        if reason not in (DEADLINE, ASKED, WITHDRAWN):
+            raise Violation("CANCEL knows the reasons 1, 2 and 3, not %d" % reason, tag)
         place = self._place(number, incarnation)
         if place is not None and place.state == READY:
             self._tell(place, {"do": "cancel", "tag": tag, "reason": reason})
@@ -3976,10 +4047,17 @@ class Arbiter:
             if place.state == READY and place.linked:
                 place.linked = False
                 self._tell(place, {"do": "abandon"})
-                reason = "killed by the runtime: its client is gone and its request did not end"
-                kill = functools.partial(place.kill, reason)
-                grace = max(LEAST_GRACE_SECONDS, self._settings.cancel_grace)
-                self._events.at(("abandoned", place.number), grace, kill)
+                self._await_idle(place)
+
+    def _await_idle(self, place: Place) -> None:
+        grace = max(LEAST_GRACE_SECONDS, self._settings.cancel_grace)
+        self._events.at(("abandoned", place.number), grace, functools.partial(self._replace_abandoned, place))
+
+    def _replace_abandoned(self, place: Place) -> None:
+        if place.apart:
+            self._await_idle(place)
+        else:
+            place.kill("killed by the runtime: its client is gone and its request did not end")
 
 
 # === commands ===

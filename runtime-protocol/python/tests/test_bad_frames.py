@@ -115,7 +115,7 @@ class BadFrames(Shared):
         self.check()
 
     def test_unknown_reason_of_a_cancel(self):
-        for reason in (0, 3, 255):
+        for reason in (0, 4, 255):
             self.assert_error_for("control", frame_bytes(CANCEL, 1, struct.pack(">IIB", 0, 1, reason)), "reason")
         self.check()
 

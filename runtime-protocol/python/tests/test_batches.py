@@ -214,6 +214,21 @@ class Act(Batches):
         for tag in tags:
             self.assertEqual(worker.answer(tag).types(), [0x20])
 
+    def test_what_is_cancelled_in_a_call_that_fails_is_not_in_its_halves(self):
+        worker = self.client.worker()
+        started, go_on = self.path("started"), self.path("go-on")
+        special = {"n0": {"wait": {"started": started, "file": go_on}}, "n1": {"poison": "raise"}}
+        tags = [worker.request(payload, more=payload["n"] < 3) for payload in self.numbered(4, **special)]
+        wait_for_file(started)
+        for tag in tags[1:]:
+            self.control.cancel(tag)
+        self.control.ping()
+        touch(go_on)
+        self.assertEqual(worker.answer(tags[0]).payloads()[0]["n"], 0)
+        for tag in tags[1:]:
+            self.assert_error(worker.answer(tag).items, "cancelled")
+        self.assertEqual(self.calls(), [[0, 1, 2, 3], [0]])
+
     def test_a_batch_whose_last_never_comes_is_never_run(self):
         worker = self.client.worker()
         worker.request({"n": 0}, more=True)

@@ -296,11 +296,12 @@ class Tasks(Paths, Shared):
         self.control.ping()
         early = worker.request({"do": "started", "log": log, "file": log})
         self.assert_error(worker.answer(late).items, "cancelled")
+        # It has come, and need not wait for its place.
+        self.assert_error(worker.answer(early).items, "cancelled")
         for _worker, running, payload in starts:
             self.assertFalse(os.path.exists(payload["cancelled"]))
             touch(payload["file"])
             self.assertEqual(worker.answer(running).payloads(), [{"waited": True}])
-        self.assert_error(worker.answer(early).items, "cancelled")
         self.assertFalse(os.path.exists(log))
 
     def test_a_handler_that_swallows_it_has_an_answer(self):

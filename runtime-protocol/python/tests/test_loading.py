@@ -183,6 +183,14 @@ class FailedStart(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("is a directory", errors)
 
+    def test_ready_file_cannot_be_written(self):
+        # Nobody would ever find a runtime without it.
+        os.mkdir(os.path.join(self.directory, "runtime-ready"))
+        code, errors = self.start("sample.echo")
+        self.assertEqual(code, 1)
+        self.assertIn("CRITICAL - failed to open %s" % os.path.join(self.directory, "runtime-ready"), errors)
+        self.assertEqual(os.listdir(self.directory), ["runtime-ready"])
+
     def test_socket_path_is_a_file_of_the_user(self):
         path = os.path.join(self.directory, "asya-runtime.sock")
         with open(path, "w") as file:

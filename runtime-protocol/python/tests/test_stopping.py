@@ -1,14 +1,16 @@
 """The end: SIGTERM, grace, draining, and what is left in the directory."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import unittest
 
-from support import SCRIPT, Runtime, environment, run_script
+from support import SCRIPT, Runtime, envelope, environment, frame, parse, read_frame, run_script
 from v2 import GOODBYE, Client, is_running, payloads, touch, wait_for_file
 
 
@@ -172,11 +174,15 @@ class Stopping(unittest.TestCase):
         for handler, variables in (("workers.act", {}), ("tasks.act", {"ASYA_CONCURRENCY": "200"})):
             runtime, client = self.start(handler, **variables)
             self.assertEqual(payloads(client.worker().call(1)), [1])
-            for _ in range(140):
-                self.addCleanup(runtime.connect().close)
-            call = runtime.start_call("waiting")
+            peers = []
+            for _ in range(141):
+                peers.append(socket.socket(socket.AF_UNIX))
+                self.addCleanup(peers[-1].close)
+                peers[-1].connect(runtime.socket_path)  # Waits for its place in the backlog.
+            # The last one has something to say.
+            peers[-1].sendall(frame(json.dumps(envelope("waiting")).encode()))
             runtime.terminate()
-            self.assertEqual(call.result()[0]["payload"], "waiting")
+            self.assertEqual(parse(read_frame(peers[-1]))[0]["payload"], "waiting")
             self.assert_ended(runtime)
 
     def test_v1_calls_that_run_or_wait_are_answered(self):
