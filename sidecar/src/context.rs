@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use asya_runtime_protocol::RuntimeClient;
+use asya_runtime_protocol::v2::WorkerId;
 use asya_transport::{QueueName, Transport};
 use futures::future::BoxFuture;
 use ractor::ActorRef;
@@ -228,11 +229,26 @@ pub(crate) struct SlotDoor {
     pub(crate) is_linked: AtomicBool,
     /// The oldest request that the worker was sent; a successor whose worker hangs in it needs to name it.
     pub(crate) oldest: AtomicU32,
+    /// The tag of the newest request that a worker was sent.
+    pub(crate) newest: AtomicU32,
+    /// The worker that was last told to end, and the nonce of its runtime.
+    killed: Mutex<Option<(String, WorkerId)>>,
     /// Items of its streams that are being published.
     pub(crate) unconfirmed: Unconfirmed,
 }
 
 impl SlotDoor {
+    /// Notes that a worker of the runtime with this nonce was told to end.
+    pub(crate) fn note_killed(&self, nonce: &str, id: WorkerId) {
+        *self.killed.lock().unwrap_or_else(PoisonError::into_inner) = Some((nonce.to_owned(), id));
+    }
+
+    /// Whether it was the last one that was told to.
+    pub(crate) fn was_killed(&self, nonce: &str, id: WorkerId) -> bool {
+        let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*killed, Some((of, killed)) if of == nonce && *killed == id)
+    }
+
     /// Makes the slot look for work.
     pub(crate) fn wake(&self) {
         if self.is_linked.load(Ordering::Acquire) {

@@ -36,8 +36,8 @@ pub(super) struct Entry {
     pub(super) crashes: u32,
     /// How often the runtime closed the connection without reading the request.
     pub(super) unread: u32,
-    /// It ran beside others when its worker was lost, and may be why: it runs alone from now on.
-    pub(super) alone: bool,
+    /// It ran beside others when its worker was lost, and may be why: it runs apart from now on.
+    pub(super) isolation: Isolation,
     /// Somebody asked to end it: whatever its run brings, that is its outcome.
     pub(super) cancelled: bool,
     /// Items of its stream, of all of its runs, that are being published. It is not settled before they are confirmed.
@@ -56,7 +56,7 @@ impl Entry {
             state: State::Arrived,
             crashes: 0,
             unread: 0,
-            alone: false,
+            isolation: Isolation::None,
             cancelled: false,
             unconfirmed: 0,
             began: None,
@@ -65,9 +65,21 @@ impl Entry {
         }
     }
 
-    /// Whether nothing may run beside it.
-    pub(super) fn runs_alone(&self, work: &Work) -> bool {
-        self.alone || work.suspect
+    /// Where it stands as an observer sees it: what waits for items of its stream is still being published.
+    pub(super) const fn stage(&self) -> Stage {
+        match &self.state {
+            State::Settling(_) if self.unconfirmed > 0 => Stage::Publishing,
+            state => state.stage(),
+        }
+    }
+
+    /// What may run beside it.
+    pub(super) fn isolation(&self, work: &Work) -> Isolation {
+        if work.suspect {
+            Isolation::Runtime
+        } else {
+            self.isolation
+        }
     }
 
     pub(super) fn facts(&self) -> DeliveryFacts {
@@ -77,6 +89,17 @@ impl Entry {
             crashes: self.crashes,
         }
     }
+}
+
+/// What may not run beside a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Isolation {
+    /// Anything may.
+    None,
+    /// Nothing in the same slot: if its worker is lost, it was this one.
+    Worker,
+    /// Nothing in any slot: if the runtime as a whole is lost, it was this one.
+    Runtime,
 }
 
 /// Where an entry stands. Only the ledger changes it.

@@ -36,7 +36,7 @@ use crate::plan::Plan;
 use entry::{Entry, State};
 
 pub use entry::Stage;
-pub(crate) use entry::{CallEnd, CallOutcome, EntryId, Generation, RouterJob, Streamed};
+pub(crate) use entry::{CallEnd, CallOutcome, EntryId, Generation, Isolation, RouterJob, Streamed};
 pub(crate) use recovery::{Holder, MAX_CRASHES};
 pub(crate) use running::{Assignment, Ended, RunQueue};
 
@@ -57,12 +57,23 @@ struct Inner {
     to_route: VecDeque<EntryId>,
     to_publish: VecDeque<EntryId>,
     to_settle: VecDeque<EntryId>,
+    slots: HashMap<usize, Hand>,
     assigned: usize,
     /// Something runs that nothing may run beside.
     one_runs_alone: bool,
     /// Running calls that somebody asked to end, and their slots, until these look.
     to_cancel: Vec<(usize, EntryId)>,
     draining: bool,
+}
+
+/// What one slot has in hand.
+#[derive(Default)]
+struct Hand {
+    /// Its present incarnation. One before it may still be about to end, and gets nothing more.
+    generation: Option<Generation>,
+    assigned: usize,
+    /// It has something that nothing may run beside in the same slot.
+    has_one_alone: bool,
 }
 
 impl Ledger {

@@ -43,7 +43,7 @@ impl Ledger {
         let inner = self.lock();
         let mut counts = HashMap::new();
         for entry in inner.entries.values() {
-            *counts.entry(entry.state.stage()).or_default() += 1;
+            *counts.entry(entry.stage()).or_default() += 1;
         }
         counts
     }

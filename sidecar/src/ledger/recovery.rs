@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, EntryId, Generation, State};
+use super::entry::{Entry, EntryId, Generation, Isolation, State};
 use super::{Inner, Ledger};
 
 /// Crashes with the same delivery in hand after which it is condemned.
@@ -36,7 +36,7 @@ impl Holder {
 impl Ledger {
     /// Charges a crash to whatever `holder` had in hand. Call it when the holder has failed by itself.
     ///
-    /// Of several that a slot had in hand nobody knows which is to blame: each of them runs alone from now on.
+    /// Of several that a slot had in hand nobody knows which is to blame: each of them has a slot for itself from now on.
     pub(crate) fn charge(&self, holder: Holder) {
         let mut inner = self.lock();
         let held: Vec<_> = inner
@@ -46,7 +46,7 @@ impl Ledger {
             .collect();
         if matches!(holder, Holder::Slot(_)) && held.len() > 1 {
             for entry in held {
-                entry.alone = true;
+                entry.isolation = entry.isolation.max(Isolation::Worker);
             }
         } else {
             for entry in held {
@@ -59,6 +59,9 @@ impl Ledger {
     pub(crate) fn recover(&self, holder: Holder) -> Generation {
         let generation = self.next_generation();
         let mut inner = self.lock();
+        if let Holder::Slot(slot) = holder {
+            inner.slots.entry(slot).or_default().generation = Some(generation);
+        }
         let mut held: Vec<EntryId> = inner
             .entries
             .iter()
@@ -87,8 +90,8 @@ impl Inner {
                 entry.state = State::Replied { work, call };
                 self.to_route.push_front(id);
             }
-            State::Assigned { work, .. } => {
-                self.released(id, &work);
+            State::Assigned { work, slot, .. } => {
+                self.released(id, slot);
                 self.run_again(id, work);
             }
             State::Publishing { plan, .. } => {

@@ -2,8 +2,6 @@
 //!
 //! Dropping an entry drops its receipt unsettled, which returns the message.
 
-use std::sync::Arc;
-
 use super::entry::{Entry, EntryId, State};
 use super::{Inner, Ledger};
 
@@ -71,9 +69,9 @@ impl Ledger {
 impl Inner {
     /// Removes an entry from the map and from whichever queue names it.
     fn forget(&mut self, id: EntryId) -> Option<Entry> {
-        if let Some(State::Assigned { work, .. }) = self.entries.get(&id).map(|entry| &entry.state) {
-            let work = Arc::clone(work);
-            self.released(id, &work);
+        if let Some(State::Assigned { slot, .. }) = self.entries.get(&id).map(|entry| &entry.state) {
+            let slot = *slot;
+            self.released(id, slot);
         }
         let entry = self.entries.remove(&id)?;
         match &entry.state {

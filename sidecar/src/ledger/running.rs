@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::entry::{CallEnd, CallOutcome, EntryId, Generation, State, Streamed};
+use super::entry::{CallEnd, CallOutcome, EntryId, Generation, Isolation, State, Streamed};
 use super::recovery::MAX_CRASHES;
 use super::{Inner, Ledger};
 use crate::admission::Work;
@@ -20,6 +20,7 @@ const MAX_UNREAD: u32 = 5;
 pub(crate) struct Assignment {
     pub(crate) id: EntryId,
     pub(crate) work: Arc<Work>,
+    pub(crate) isolation: Isolation,
 }
 
 /// A call that a slot reports as ended.
@@ -52,7 +53,7 @@ impl Ledger {
     /// The next delivery for an idle slot, or `None` when there is none that may run now.
     ///
     /// A suspect (a message that was delivered more often than the limit) runs alone: it waits for running work to
-    /// end, and nothing else starts while it runs (rulings 1).
+    /// end, and nothing else starts while it runs (rulings 1). What may have ended its worker runs alone in its slot.
     pub(crate) fn assign(&self, slot: usize, generation: Generation) -> Option<(EntryId, Arc<Work>)> {
         let next = self.lock().assign(slot, generation, true, true)?;
         Some((next.id, next.work))
@@ -87,12 +88,14 @@ impl Ledger {
         let inner = self.lock();
         let first = inner.to_run.front().and_then(|id| inner.entries.get(id));
         let (alone, since) = match first.map(|entry| (entry, &entry.state)) {
-            Some((entry, State::Ready { work, since })) => (entry.runs_alone(work), Some(*since)),
+            Some((entry, State::Ready { work, since })) => {
+                (entry.isolation(work) > Isolation::None, Some(*since))
+            }
             _ => (false, None),
         };
         let together = inner.to_run.iter().take(most).take_while(|id| {
             inner.entries.get(id).is_some_and(
-                |entry| matches!(&entry.state, State::Ready { work, .. } if !entry.runs_alone(work)),
+                |entry| matches!(&entry.state, State::Ready { work, .. } if entry.isolation(work) == Isolation::None),
             )
         });
         RunQueue {
@@ -149,19 +152,25 @@ impl Ledger {
 
     /// The runtime was not reachable: the delivery has not been tried and waits, first in line.
     pub(crate) fn unassigned(&self, id: EntryId, slot: usize, generation: Generation) {
-        self.give_back(slot, generation, &[id], false);
+        self.give_back(slot, generation, &[id], Isolation::None);
     }
 
-    /// Deliveries of a slot, oldest first, wait again and are the first in line; `alone` if one of them, nobody knows
-    /// which, may have ended its worker.
-    pub(crate) fn give_back(&self, slot: usize, generation: Generation, ids: &[EntryId], alone: bool) {
+    /// Deliveries of a slot, oldest first, wait again and are the first in line. They run apart if one of them, nobody
+    /// knows which, may have ended its worker.
+    pub(crate) fn give_back(
+        &self,
+        slot: usize,
+        generation: Generation,
+        ids: &[EntryId],
+        isolation: Isolation,
+    ) {
         let mut inner = self.lock();
         for id in ids.iter().rev() {
             let Some((work, _)) = inner.unassign(*id, slot, generation) else {
                 continue;
             };
             if let Some(entry) = inner.entries.get_mut(id) {
-                entry.alone |= alone;
+                entry.isolation = entry.isolation.max(isolation);
             }
             inner.run_again(*id, work);
         }
@@ -255,8 +264,8 @@ impl Ledger {
 }
 
 impl Inner {
-    /// Gives the first waiting delivery to `slot`. One that runs alone begins only when nothing else runs, and nothing
-    /// begins beside it.
+    /// Gives the first waiting delivery to `slot`. One that runs alone, in its slot or in all of them, begins only when
+    /// nothing else runs there, and nothing begins beside it.
     fn assign(
         &mut self,
         slot: usize,
@@ -264,7 +273,9 @@ impl Inner {
         starts: bool,
         is_limited: bool,
     ) -> Option<Assignment> {
-        if self.one_runs_alone || self.draining {
+        let hand = self.slots.entry(slot).or_default();
+        let is_late = hand.generation.is_some_and(|present| present != generation);
+        if self.one_runs_alone || hand.has_one_alone || self.draining || is_late {
             return None;
         }
         let id = *self.to_run.front()?;
@@ -273,14 +284,21 @@ impl Inner {
             unreachable!("the run queue holds only ready entries");
         };
         let work = Arc::clone(work);
-        let alone = entry.runs_alone(&work);
-        if alone && self.assigned > 0 {
+        let isolation = entry.isolation(&work);
+        let beside = match isolation {
+            Isolation::None => 0,
+            Isolation::Worker => hand.assigned,
+            Isolation::Runtime => self.assigned,
+        };
+        if beside > 0 {
             return None;
         }
         let now = Instant::now();
         self.to_run.pop_front();
         self.assigned += 1;
-        self.one_runs_alone = alone;
+        self.one_runs_alone = isolation == Isolation::Runtime;
+        hand.assigned += 1;
+        hand.has_one_alone = isolation == Isolation::Worker;
         entry.began.get_or_insert(now);
         entry.state = State::Assigned {
             work: Arc::clone(&work),
@@ -289,7 +307,7 @@ impl Inner {
             since: starts.then_some(now),
             limit: is_limited.then_some(work.budget),
         };
-        Some(Assignment { id, work })
+        Some(Assignment { id, work, isolation })
     }
 
     /// Takes an entry out of the hand of `slot`, if it is still there under this generation.
@@ -309,18 +327,23 @@ impl Inner {
             } if *held_by == slot && *held == generation => (Arc::clone(work), *since),
             _ => return None,
         };
-        self.released(id, &work);
+        self.released(id, slot);
         Some((work, since))
     }
 
-    /// A delivery is in no slot's hand any more.
-    pub(super) fn released(&mut self, id: EntryId, work: &Work) {
+    /// A delivery is in the hand of `slot` no more.
+    pub(super) fn released(&mut self, id: EntryId, slot: usize) {
         self.assigned -= 1;
+        if self.assigned == 0 {
+            self.one_runs_alone = false;
+        }
+        let hand = self.slots.entry(slot).or_default();
+        hand.assigned -= 1;
+        if hand.assigned == 0 {
+            hand.has_one_alone = false;
+        }
         if !self.to_cancel.is_empty() {
             self.to_cancel.retain(|(_, cancelled)| *cancelled != id);
-        }
-        if self.entries.get(&id).is_some_and(|entry| entry.runs_alone(work)) {
-            self.one_runs_alone = false;
         }
     }
 

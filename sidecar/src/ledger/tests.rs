@@ -130,6 +130,7 @@ fn a_late_result_of_a_dead_slot_is_dropped() {
     let (id, _) = bench.ledger.assign(0, old).expect("ready");
     let new = bench.ledger.recover(Holder::Slot(0));
     bench.ledger.replied(id, 0, old, CallOutcome::Timeout);
+    assert!(bench.ledger.assign(0, old).is_none(), "nobody would take it back");
     assert!(bench.ledger.assign(0, new).is_some(), "it is still to be run");
 }
 
@@ -168,16 +169,26 @@ fn only_charged_deaths_condemn() {
 }
 
 impl Ledger {
-    /// Whether nothing else is in a slot's hand while something is that runs alone.
+    /// Whether nothing else is in a slot's hand, or in all of them, while something is that runs alone there.
     fn alone_is_alone(&self) -> bool {
         let inner = self.lock();
         let assigned = inner.entries.values().filter_map(|entry| match &entry.state {
-            State::Assigned { work, .. } => Some(entry.runs_alone(work)),
+            State::Assigned { work, slot, .. } => Some((*slot, entry.isolation(work))),
             _ => None,
         });
-        let alone: Vec<_> = assigned.collect();
-        assert_eq!(alone.len(), inner.assigned);
-        inner.one_runs_alone == (alone == [true]) && (alone.len() < 2 || !inner.one_runs_alone)
+        let assigned: Vec<_> = assigned.collect();
+        assert_eq!(assigned.len(), inner.assigned);
+        let is_alone = |among: &[Isolation], wanted| !among.contains(&wanted) || among.len() == 1;
+        let all: Vec<_> = assigned.iter().map(|(_, isolation)| *isolation).collect();
+        assert_eq!(all.contains(&Isolation::Runtime), inner.one_runs_alone);
+        is_alone(&all, Isolation::Runtime)
+            && inner.slots.iter().all(|(slot, hand)| {
+                let own = assigned.iter().filter(|(of, _)| of == slot);
+                let own: Vec<_> = own.map(|(_, isolation)| *isolation).collect();
+                assert_eq!(own.len(), hand.assigned);
+                assert_eq!(own.contains(&Isolation::Worker), hand.has_one_alone);
+                is_alone(&own, Isolation::Worker)
+            })
     }
 }
 
@@ -207,7 +218,7 @@ fn what_was_given_back_comes_first_again_and_in_order() {
     let (bench, slot) = ready(4);
     let ids = |work: Vec<Assignment>| work.iter().map(|work| work.id).collect::<Vec<_>>();
     let taken = ids(bench.ledger.assign_many(0, slot, 3, 0, 1));
-    bench.ledger.give_back(0, slot, &taken, false);
+    bench.ledger.give_back(0, slot, &taken, Isolation::None);
     assert_eq!(ids(bench.ledger.assign_many(1, slot, 3, 0, 1)), taken);
 }
 
@@ -221,7 +232,7 @@ fn of_several_in_the_hand_of_a_slot_that_crashed_each_runs_alone_and_none_is_cha
         let alone = bench.ledger.assign_many(0, slot, 8, 8, 1);
         assert_eq!(alone.len(), 1);
         assert!(bench.ledger.run_queue(8).ready <= 1);
-        assert!(bench.ledger.assign(1, slot).is_none(), "nothing starts beside it");
+        assert!(bench.ledger.assign(0, slot).is_none(), "nothing starts beside it");
         bench.ledger.replied(alone[0].id, 0, slot, CallOutcome::Timeout);
     }
     assert_eq!(
@@ -229,6 +240,28 @@ fn of_several_in_the_hand_of_a_slot_that_crashed_each_runs_alone_and_none_is_cha
         1,
         "the third was not touched"
     );
+}
+
+/// A long call elsewhere does not matter to one that must not share its worker, but to one that must not share the runtime.
+#[test]
+fn what_may_have_ended_its_worker_needs_one_for_itself_and_not_all_of_them() {
+    let (bench, slot) = ready(4);
+    let ledger = &bench.ledger;
+    let (long, _) = ledger.assign(0, slot).expect("ready");
+    let lost = ledger.assign_many(1, slot, 2, 0, 1);
+    ledger.give_back(1, slot, &[lost[0].id], Isolation::Worker);
+    assert!(
+        ledger.assign(1, slot).is_none(),
+        "not beside the other in this slot"
+    );
+    ledger.replied(lost[1].id, 1, slot, CallOutcome::Timeout);
+    assert_eq!(ledger.assign(1, slot).map(|(id, _)| id), Some(lost[0].id));
+    assert!(ledger.assign(1, slot).is_none(), "and nothing beside it");
+    ledger.give_back(1, slot, &[lost[0].id], Isolation::Runtime);
+    assert!(ledger.assign(1, slot).is_none());
+    ledger.replied(long, 0, slot, CallOutcome::Timeout);
+    assert_eq!(ledger.assign(1, slot).map(|(id, _)| id), Some(lost[0].id));
+    assert!(ledger.assign(0, slot).is_none(), "nothing anywhere beside it");
 }
 
 #[test]
@@ -241,7 +274,9 @@ fn a_cancelled_envelope_ends_so_wherever_it_is() {
     assert_eq!(bench.ledger.take_cancelled(5).len(), 2);
     assert_eq!(bench.ledger.take_cancelled(5), [], "once");
     bench.ledger.replied(running[0].id, 5, slot, CallOutcome::Timeout);
-    bench.ledger.give_back(5, slot, &[running[1].id], true);
+    bench
+        .ledger
+        .give_back(5, slot, &[running[1].id], Isolation::Worker);
     let router = bench.ledger.next_generation();
     for _ in 0..3 {
         let job = bench.ledger.take_for_router(router);
@@ -275,6 +310,7 @@ fn a_delivery_is_settled_only_after_every_item_of_its_streams_is_confirmed() {
     assert!(!ledger.confirmed(id));
     answer_and_publish(&bench, id, again);
     assert!(ledger.take_for_acker(acker).is_none());
+    assert_eq!(ledger.count(), HashMap::from([(Stage::Publishing, 1)]));
     assert!(!ledger.confirmed(id));
     assert!(
         ledger.take_for_acker(acker).is_none(),
@@ -376,7 +412,8 @@ proptest! {
                     running.extend(work.iter().map(|work| (work.id, slot, slots[slot])));
                 }
                 15 => if let Some((id, slot, generation)) = running.pop() {
-                    bench.ledger.give_back(slot, generation, &[id], delivered % 2 == 0);
+                    let isolations = [Isolation::None, Isolation::Worker, Isolation::Runtime];
+                    bench.ledger.give_back(slot, generation, &[id], isolations[delivered % 3]);
                 },
                 16 => { bench.ledger.cancel("x"); }
                 17 => if let Some((id, slot, generation)) = running.last()

@@ -3,7 +3,8 @@
 //! A worker starts requests in order, as many at once as its window has places. So of those unanswered the oldest, up
 //! to the window, may have run, and later ones have not. If one may have run, it is to blame. If several may have,
 //! nobody knows which: each runs again alone, and what dies then is to blame. What the worker has not read whole has
-//! not run either, which tells one that was killed while it was idle from one that died of its request. And if the
+//! not run either, which tells one that was killed while it was idle from one that died of its request. If the runtime
+//! as a whole has ended, a request of any of its workers may be why, unless there was but one. And if the
 //! runtime was told to kill it, only those that were asked to end can be why: a healthy one may have begun while the
 //! command was on its way.
 
@@ -18,6 +19,17 @@ pub(crate) enum Loss {
     Goodbye,
 }
 
+/// What is known about the end of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerEnd {
+    /// How many of its oldest requests may have run.
+    pub(crate) ran: usize,
+    /// Whether the runtime was told to kill it.
+    pub(crate) was_killed: bool,
+    /// Whether the runtime as a whole has ended, so that a request of another worker may be why.
+    pub(crate) of_all: bool,
+}
+
 /// What is known about one unanswered request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unanswered {
@@ -27,6 +39,8 @@ pub(crate) struct Unanswered {
     pub(crate) asked: Option<Asked>,
     /// Whether the envelope's own deadline has passed.
     pub(crate) is_expired: bool,
+    /// Whether nothing ran beside it in the whole runtime.
+    pub(crate) is_isolated: bool,
 }
 
 /// What becomes of it.
@@ -52,15 +66,15 @@ pub(crate) fn may_have_run(loss: Loss, unanswered: usize, unread: usize, window:
     }
 }
 
-/// Decides about one request of a worker of whose requests the oldest `ran` may have run; `was_killed` if the runtime
-/// was told to kill it.
-pub(crate) fn fate(ran: usize, was_killed: bool, request: &Unanswered) -> Fate {
+/// Decides about one request of a worker that has ended.
+pub(crate) fn fate(end: &WorkerEnd, request: &Unanswered) -> Fate {
+    let ran = end.ran;
     match request.asked {
         Some(Asked::Cancelled) => Fate::Cancelled,
         _ if request.before >= ran => Fate::Again,
         Some(Asked::Deadline) if ran == 1 || request.is_expired => Fate::TimedOut,
-        None if was_killed => Fate::Again,
-        _ if ran == 1 => Fate::Died,
+        None if end.was_killed => Fate::Again,
+        _ if ran == 1 && (request.is_isolated || !end.of_all) => Fate::Died,
         _ => Fate::AgainAlone,
     }
 }
@@ -70,6 +84,15 @@ mod tests {
     use super::*;
     use proptest::{prop_assert_eq, proptest};
 
+    /// A worker that has ended by itself while others live on.
+    fn died(ran: usize) -> WorkerEnd {
+        WorkerEnd {
+            ran,
+            was_killed: false,
+            of_all: false,
+        }
+    }
+
     fn fates(loss: Loss, asked: &[Option<Asked>], window: usize) -> Vec<Fate> {
         let ran = may_have_run(loss, asked.len(), 0, window);
         let fate = |(before, asked): (usize, &Option<Asked>)| {
@@ -77,8 +100,9 @@ mod tests {
                 before,
                 asked: *asked,
                 is_expired: false,
+                is_isolated: false,
             };
-            fate(ran, false, &request)
+            fate(&died(ran), &request)
         };
         asked.iter().enumerate().map(fate).collect()
     }
@@ -105,9 +129,10 @@ mod tests {
             before: 0,
             asked: Some(Asked::Deadline),
             is_expired: true,
+            is_isolated: false,
         };
         assert_eq!(
-            fate(3, false, &expired),
+            fate(&died(3), &expired),
             Fate::TimedOut,
             "nobody waits for it any more"
         );
@@ -128,18 +153,39 @@ mod tests {
             before,
             asked,
             is_expired: false,
+            is_isolated: false,
         };
-        assert_eq!(fate(1, true, &unanswered(0, None)), Fate::Again);
+        let killed = |ran| WorkerEnd {
+            was_killed: true,
+            ..died(ran)
+        };
+        assert_eq!(fate(&killed(1), &unanswered(0, None)), Fate::Again);
         assert_eq!(
-            fate(1, true, &unanswered(0, Some(Asked::Deadline))),
+            fate(&killed(1), &unanswered(0, Some(Asked::Deadline))),
             Fate::TimedOut
         );
-        assert_eq!(fate(2, true, &unanswered(1, None)), Fate::Again);
+        assert_eq!(fate(&killed(2), &unanswered(1, None)), Fate::Again);
         assert_eq!(
-            fate(2, true, &unanswered(0, Some(Asked::Deadline))),
+            fate(&killed(2), &unanswered(0, Some(Asked::Deadline))),
             Fate::AgainAlone,
             "one of those that were asked"
         );
+    }
+
+    #[test]
+    fn of_a_runtime_that_has_ended_only_what_ran_alone_in_all_of_it_is_to_blame() {
+        let end = WorkerEnd {
+            of_all: true,
+            ..died(1)
+        };
+        let request = |is_isolated| Unanswered {
+            before: 0,
+            asked: None,
+            is_expired: false,
+            is_isolated,
+        };
+        assert_eq!(fate(&end, &request(false)), Fate::AgainAlone);
+        assert_eq!(fate(&end, &request(true)), Fate::Died);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::Seat;
 use super::blame::Loss;
 use super::flights::{Asked, Flight, Flights};
 use crate::context::Point;
-use crate::ledger::{CallOutcome, Ended, EntryId, Streamed};
+use crate::ledger::{CallOutcome, Ended, EntryId, Isolation, Streamed};
 use crate::report::{Event, Progress};
 use crate::session::{Session, Worker};
 use crate::tuning::Average;
@@ -24,7 +24,7 @@ use crate::tuning::Average;
 pub(super) const KILLED: Duration = Duration::from_secs(5);
 
 /// Frames taken before what they say is handed on.
-const MOST_AT_ONCE: usize = 256;
+pub(super) const MOST_AT_ONCE: usize = 256;
 
 pub(super) struct Desk<'a> {
     pub(super) seat: &'a Seat,
@@ -156,7 +156,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn take(&mut self, event: LinkEvent) {
+    pub(super) fn take(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Reply { tag, items } => self.answered(tag, CallOutcome::Reply(items)),
             LinkEvent::TooLarge { tag, length, limit } => {
@@ -223,6 +223,7 @@ impl<'a> Desk<'a> {
         let spoiled = flight.spoiled.take();
         match flight.asked() {
             None if self.is_unasked(&flight) && is_cancelled(&outcome) => self.again.push(id),
+            None if flight.is_late() => self.finish(id, flight, CallOutcome::Timeout),
             None => self.finish(id, flight, spoiled.unwrap_or(outcome)),
             Some(Asked::Cancelled) => self.finish(id, flight, spoiled.unwrap_or(CallOutcome::Cancelled)),
             Some(Asked::Deadline) if flight.in_batch && !is_expired(&flight) => {
@@ -276,9 +277,11 @@ impl<'a> Desk<'a> {
     pub(super) async fn hand_over(&mut self) -> Result<(), ActorProcessingErr> {
         let (context, seat) = (&self.seat.context, self.seat);
         if !self.again.is_empty() || !self.alone.is_empty() {
-            for (ids, alone) in [(&mut self.again, false), (&mut self.alone, true)] {
+            let (again, alone) = (&mut self.again, &mut self.alone);
+            for (ids, isolation) in [(again, Isolation::None), (alone, Isolation::Worker)] {
                 let ids = std::mem::take(ids);
-                context.ledger.give_back(seat.index, seat.generation, &ids, alone);
+                let ledger = &context.ledger;
+                ledger.give_back(seat.index, seat.generation, &ids, isolation);
             }
             context.doors.wake_slots();
         }

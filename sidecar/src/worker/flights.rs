@@ -34,12 +34,16 @@ pub(crate) struct Flight {
     pub(crate) entry: Option<EntryId>,
     pub(crate) work: Arc<Work>,
     pub(crate) tag: u32,
+    /// Nothing ran beside it in its whole runtime.
+    pub(crate) is_isolated: bool,
     /// It is one of several of one call.
     pub(crate) in_batch: bool,
     /// Number of the call; the requests of a batch share one.
     pub(crate) call: u64,
-    /// How long it may run.
+    /// How long it may run; of a batch, how long the call may that it is a part of.
     pub(crate) budget: Duration,
+    /// After how long nobody waits for it any more, where that is sooner.
+    pub(crate) late_after: Duration,
     pub(crate) began: Option<Instant>,
     phase: Phase,
     /// When it was called back before it began, because what runs before it takes long.
@@ -68,9 +72,11 @@ impl Flight {
             entry: Some(id),
             work,
             tag,
+            is_isolated: false,
             in_batch: false,
             call: 0,
             budget,
+            late_after: budget,
             began: None,
             phase: Phase::Running,
             recalled: None,
@@ -87,6 +93,12 @@ impl Flight {
             Phase::Running => None,
             Phase::Asked { why, .. } | Phase::Killed { why, .. } => Some(why),
         }
+    }
+
+    /// Whether its answer comes too late now, though its call may go on.
+    pub(crate) fn is_late(&self) -> bool {
+        let limit = self.late_after;
+        limit < self.budget && self.began.is_some_and(|began| began.elapsed() > limit)
     }
 
     /// Whether it was written ahead and nobody has called it back yet.

@@ -1,6 +1,7 @@
 //! Giving work to the worker: at once what it may run, ahead what it will run soon, in batches what runs together.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use asya_runtime_protocol::v2::Request;
@@ -12,7 +13,7 @@ use super::flights::Flight;
 use super::gather::{Gather, Gathering, Supply, decide};
 use crate::admission::{Work, deadline};
 use crate::context::{Context, Point};
-use crate::ledger::{Assignment, CallOutcome, Ended, RunQueue, Streamed};
+use crate::ledger::{Assignment, CallOutcome, Ended, Isolation, RunQueue, Streamed};
 use crate::report::{Event, Progress};
 
 impl Desk<'_> {
@@ -133,20 +134,13 @@ impl Desk<'_> {
         Ok(some_expired)
     }
 
-    fn queue(&mut self, mut requests: Vec<(Assignment, Duration)>) {
+    fn queue(&mut self, requests: Vec<(Assignment, Duration)>) {
         let is_batch = self.session.welcome.batch_size > 1;
-        if is_batch {
-            // One call, one time limit: that of the most urgent.
-            let least = requests
-                .iter()
-                .map(|(_, budget)| *budget)
-                .min()
-                .unwrap_or_default();
-            for (_, budget) in &mut requests {
-                *budget = least;
-            }
-        }
+        // One call, one time limit: one of a batch that is in a hurry must not end the others, and its answer is late.
+        let longest = requests.iter().map(|(_, budget)| *budget).max();
+        let longest = longest.filter(|_| is_batch);
         let count = requests.len();
+        let runs_one = self.session.slots() * self.session.window() == 1;
         let call = self.flights.next_call();
         for (number, (assigned, budget)) in requests.into_iter().enumerate() {
             report_processing(&self.seat.context, &assigned.work);
@@ -156,7 +150,10 @@ impl Desk<'_> {
                 more: is_batch && number + 1 < count,
                 envelope: assigned.work.request.clone(),
             });
-            let mut flight = Flight::new(assigned.id, assigned.work, tag, budget);
+            self.seat.door.newest.store(tag, Ordering::Relaxed);
+            let mut flight = Flight::new(assigned.id, assigned.work, tag, longest.unwrap_or(budget));
+            flight.late_after = budget;
+            flight.is_isolated = assigned.isolation == Isolation::Runtime || runs_one;
             flight.in_batch = is_batch && count > 1;
             flight.call = call;
             self.flights.push(flight);

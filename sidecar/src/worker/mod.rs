@@ -51,7 +51,7 @@ pub(crate) async fn serve(seat: Seat) -> Result<(), ActorProcessingErr> {
     let mut sessions = seat.context.session.subscribe();
     let mut failures = 0;
     loop {
-        let (session, id) = next_worker(&mut sessions, seat.index).await?;
+        let (session, id) = next_worker(&seat, &mut sessions).await?;
         match connect(&seat, &session, id).await {
             Ok(link) => {
                 failures = 0;
@@ -67,10 +67,10 @@ pub(crate) async fn serve(seat: Seat) -> Result<(), ActorProcessingErr> {
     }
 }
 
-/// Waits until the worker takes requests.
+/// Waits until the worker takes requests, and was not told to end.
 async fn next_worker(
+    seat: &Seat,
     sessions: &mut watch::Receiver<Option<Arc<Session>>>,
-    index: usize,
 ) -> Result<(Arc<Session>, WorkerId), ActorProcessingErr> {
     loop {
         let session = sessions.borrow_and_update().clone();
@@ -79,8 +79,12 @@ async fn next_worker(
             continue;
         };
         let mut workers = session.workers.subscribe();
-        if let Some(id) = session.ready_worker(index) {
-            return Ok((session, id));
+        if let Some(id) = session.ready_worker(seat.index) {
+            if !seat.door.was_killed(&session.advert.nonce, id) {
+                return Ok((session, id));
+            }
+            // The session that was to pass it on may have ended before.
+            kill(seat, &session, id, seat.door.oldest.load(Ordering::Relaxed));
         }
         tokio::select! {
             changed = sessions.changed() => changed?,
@@ -92,10 +96,21 @@ async fn next_worker(
 async fn connect(seat: &Seat, session: &Session, id: WorkerId) -> Result<WorkerLink, ConnectError> {
     let most = seat.context.config.max_message_size;
     let limit = session.welcome.cancel_grace + GREETING;
-    let connected = WorkerLink::connect(&session.advert, id, most, limit).await;
-    if let Err(ConnectError::TimedOut { .. }) = &connected {
+    let mut connected = WorkerLink::connect(&session.advert, id, most, limit).await;
+    match &mut connected {
+        // Commands that were meant for requests of an earlier connection may still be on their way.
+        Ok(link) => link.tags_after(seat.door.newest.load(Ordering::Relaxed)),
         // It hangs in a request that a slot before this one has sent.
-        session.kill(id, seat.door.oldest.load(Ordering::Relaxed));
+        Err(ConnectError::TimedOut { .. }) => {
+            kill(seat, session, id, seat.door.oldest.load(Ordering::Relaxed));
+        }
+        Err(_) => {}
     }
     connected
+}
+
+/// Has a worker replaced because of a request. It is not used again.
+fn kill(seat: &Seat, session: &Session, id: WorkerId, tag: u32) {
+    seat.door.note_killed(&session.advert.nonce, id);
+    session.kill(id, tag);
 }

@@ -47,7 +47,7 @@ impl Desk<'_> {
                     Overdue::Drop(tag) => self.again.extend(self.flights.release(tag)),
                     Overdue::Kill(tag) => {
                         self.killed.get_or_insert(now);
-                        self.session.kill(self.id, tag);
+                        super::kill(self.seat, &self.session, self.id, tag);
                     }
                     Overdue::Lost => {
                         if self.seat.context.runtime_control.is_some() {
@@ -60,7 +60,7 @@ impl Desk<'_> {
             }
         }
         for tag in self.flights.recall(now) {
-            self.session.cancel(self.id, tag, CancelReason::Asked);
+            self.session.cancel(self.id, tag, CancelReason::Withdrawn);
         }
         let ends = [self.give_up_at, self.killed.map(|at| at + KILLED)];
         ends.into_iter().flatten().any(|end| end <= now)

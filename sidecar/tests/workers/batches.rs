@@ -1,5 +1,6 @@
 //! Batches: filled, closed early, and with one item that kills or fails.
 
+use crate::common::wait_for;
 use crate::python::{Bench, ids};
 
 /// Notes the size of each batch.
@@ -96,5 +97,50 @@ def run(payloads):
     assert_eq!(errors[0].0, "hang");
     assert_eq!(errors[0].1, "Runtime timeout exceeded after 500ms");
     assert_eq!(ids(&bench.results().await).len(), 6);
+    bench.done(sidecar).await;
+}
+
+/// It is too late for one of them, and the others lose nothing by that.
+#[tokio::test]
+async fn one_item_whose_deadline_passes_does_not_end_the_others() {
+    const MODULE: &str = r#"
+import os, time
+def run(payloads):
+    with open("sizes", "a") as file:
+        file.write("%d\n" % len(payloads))
+    while not os.path.exists("go" if payloads == ["first"] else "open"):
+        time.sleep(0.01)
+    return payloads
+"#;
+    let environment = [("ASYA_BATCH_SIZE", "8"), FOR_EVER, ("ASYA_CANCEL_GRACE", "200ms")];
+    let mut bench = Bench::new(MODULE, &environment).await;
+    bench.config.credit = asya_sidecar::Credit::Fixed(9);
+    let sidecar = bench.sidecar().await;
+    bench.send("first", r#""first""#).await;
+    bench.wait_for_line("sizes", "1").await;
+    let deadline = chrono::Utc::now() + chrono::TimeDelta::seconds(3);
+    let urgent = format!(
+        r#"{{"id":"urgent","route":{{"actors":["work","sink"],"current":0}},"payload":1,"deadline":"{}"}}"#,
+        deadline.to_rfc3339()
+    );
+    bench.house.publish("work", urgent).await;
+    for index in 0..7 {
+        bench.send(&index.to_string(), "1").await;
+    }
+    wait_for("all of the batch", async || {
+        sidecar.snapshot().stages.get(&asya_sidecar::Stage::Ready) == Some(&8)
+    })
+    .await;
+    std::fs::write(bench.path("go"), "").unwrap();
+    bench.wait_for_line("sizes", "8").await;
+    // The time in which a worker that hangs would have been killed.
+    let killed = deadline + chrono::TimeDelta::seconds(1);
+    wait_for("the deadline", async || chrono::Utc::now() > killed).await;
+    std::fs::write(bench.path("open"), "").unwrap();
+    let errors = bench.errors(1).await;
+    assert_eq!(errors[0].0, "urgent");
+    assert!(errors[0].1.contains("timeout"), "{errors:?}");
+    assert_eq!(ids(&bench.results().await).len(), 8);
+    assert_eq!(bench.lines("sizes"), ["1", "8"]);
     bench.done(sidecar).await;
 }

@@ -111,3 +111,61 @@ def run(payload):
     assert_eq!(bench.results().await.len(), 101);
     bench.done(sidecar).await;
 }
+
+/// Whichever of three requests has ended the runtime, two have not, and nobody knows which.
+#[tokio::test]
+async fn a_runtime_that_ends_as_a_whole_condemns_none_of_those_that_ran_beside_each_other() {
+    const MODULE: &str = r#"
+import os, time
+def run(payload):
+    while not os.path.exists("open"):
+        time.sleep(0.01)
+    return payload
+"#;
+    let mut bench = Bench::new(MODULE, &[("ASYA_WORKERS", "3")]).await;
+    let sidecar = bench.sidecar().await;
+    wait_for("all workers", async || sidecar.snapshot().workers_ready == 3).await;
+    for index in 0..3 {
+        bench.send(&index.to_string(), "1").await;
+    }
+    wait_for("all calls", async || sidecar.snapshot().calls == 3).await;
+    bench.python.signal("KILL");
+    bench.python.start_again().await;
+    std::fs::write(bench.path("open"), "").unwrap();
+    assert_eq!(ids(&bench.results().await).len(), 3);
+    bench.done(sidecar).await;
+}
+
+/// What may have ended a worker runs alone, but does not wait for what other workers do.
+#[tokio::test]
+async fn a_lost_worker_s_requests_run_again_while_another_worker_is_busy_for_long() {
+    const MODULE: &str = r#"
+import asyncio, os
+async def run(payload):
+    while payload == "long" and not os.path.exists("open"):
+        await asyncio.sleep(0.01)
+    while not os.path.exists("boom"):
+        await asyncio.sleep(0.01)
+    if payload == "exit":
+        os._exit(1)
+    await asyncio.sleep(0.2)
+    return payload
+"#;
+    let bench = Bench::new(MODULE, &[("ASYA_WORKERS", "2"), ("ASYA_CONCURRENCY", "8")]).await;
+    let sidecar = bench.sidecar().await;
+    wait_for("both workers", async || sidecar.snapshot().workers_ready == 2).await;
+    for id in ["long", "exit", "0", "1", "2", "3", "4", "5"] {
+        bench.send(id, &format!("\"{id}\"")).await;
+    }
+    wait_for("all calls", async || sidecar.snapshot().calls == 8).await;
+    std::fs::write(bench.path("boom"), "").unwrap();
+    wait_for("the others", async || bench.house.depth("sink").await == 6).await;
+    let errors = bench.errors(1).await;
+    assert_eq!(
+        (errors[0].0.as_str(), errors[0].1.as_str()),
+        ("exit", "worker_died")
+    );
+    std::fs::write(bench.path("open"), "").unwrap();
+    assert_eq!(ids(&bench.results().await).len(), 7);
+    bench.done(sidecar).await;
+}
