@@ -223,6 +223,9 @@ impl Doors {
 #[derive(Default)]
 pub(crate) struct SlotDoor {
     pub(crate) bell: Doorbell,
+    /// Held by the pump for as long as it lives. One that is aborted goes on to its next await, and in that moment must
+    /// not take the worker, or the ears, of its successor.
+    pub(crate) place: tokio::sync::Mutex<()>,
     /// There may be work, or something to cancel, for the pump.
     pub(crate) news: Notify,
     /// Whether the pump serves a worker and waits for news.

@@ -48,6 +48,9 @@ pub(crate) struct Seat {
 
 /// Serves the worker of this seat for ever, whichever process that is. An error is a fault of the slot.
 pub(crate) async fn serve(seat: Seat) -> Result<(), ActorProcessingErr> {
+    let door = Arc::clone(&seat.door);
+    let _place = door.place.lock().await;
+    door.is_linked.store(false, Ordering::Release);
     let mut sessions = seat.context.session.subscribe();
     let mut failures = 0;
     loop {
