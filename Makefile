@@ -25,9 +25,9 @@ demo: ## 10 s; cold 4 min | Build the command line, run the document pipeline, c
 build: deps-build ## 1 min; cold 6 min | Build everything for development
 	cargo build --workspace
 
-test: test-unit test-integration test-e2e test-rabbitmq ## 12 min; cold 20 min | Install what the tests need, run all tests
+test: test-unit test-integration test-e2e test-rabbitmq ## 16 min; cold 24 min | Install what the tests need, run all tests
 
-test-unit: deps-test ## 2 min | Unit and doc tests, the Python runtime, the example's handlers
+test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the example's handlers
 	cargo test $(CRATES) --lib --bins
 	cargo test $(CRATES) --doc
 	runtime-protocol/python/check_versions.sh
@@ -36,11 +36,11 @@ test-unit: deps-test ## 2 min | Unit and doc tests, the Python runtime, the exam
 test-integration: deps-test ## 4 min | Each crate against real sockets, processes, files and RabbitMQ nodes
 	cargo test $(CRATES) --test '*'
 
-test-e2e: deps-test ## 3 min | The command line as a whole, and every command of the pages
+test-e2e: deps-test ## 4 min | The command line as a whole, and every command of the pages
 	cargo test --package asya-tests --test e2e
 	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md docs/transports/*.md
 
-test-rabbitmq: deps-test ## 4 min | The sidecar as a program on throwaway RabbitMQ nodes, and faults of all kinds
+test-rabbitmq: deps-test ## 5 min | The sidecar as a program on throwaway RabbitMQ nodes, and faults of all kinds
 	cargo test --package asya-tests --lib --test sidecar --test faults
 
 test-cov: deps-test ## 10 min | Line coverage of the Rust tests; not part of CI

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves which Python versions asya_runtime.py runs on:
-#   tests    on every Python >= 3.7 found on PATH and under ~/.pyenv/versions, one line each: all of them on the oldest,
-#            on the newest and on python3, on the others what depends on the language rather than on processes
+#   tests    on every Python >= 3.7 found on PATH and under ~/.pyenv/versions, one line each: all of them on the oldest
+#            and on the newest, on the others what depends on the language rather than on processes
 #            (ASYA_ALL_TESTS=1: all on each)
 #   grammar  parsed as Python 3.7
 #   vermin   a checker of minimum versions, if it can be installed (cached; pinned)
@@ -36,12 +36,11 @@ if [ "${#found[@]}" -eq 0 ]; then
     exit 1
 fi
 
-usual=$(identify python3 | cut -f2)
-language=(test_loading test_payload_mode test_envelope_mode test_shapes test_batches test_v2_connections)
+language=(test_loading test_payload_mode test_envelope_mode test_shapes test_batches)
 for line in "${found[@]}"; do
     IFS=$'\t' read -r version python <<<"$line"
     chosen=("${language[@]}")
-    if [ -n "${ASYA_ALL_TESTS:-}" ] || [ "$line" = "${found[0]}" ] || [ "$line" = "${found[-1]}" ] || [ "$python" = "$usual" ]; then
+    if [ -n "${ASYA_ALL_TESTS:-}" ] || [ "$line" = "${found[0]}" ] || [ "$line" = "${found[-1]}" ]; then
         chosen=()
     fi
     if output=$("$python" "$here/tests" "${chosen[@]}" 2>&1); then
