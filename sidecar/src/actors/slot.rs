@@ -1,8 +1,10 @@
 //! A slot is the place of one call of a runtime that speaks protocol v1, or of one worker of a runtime that speaks v2.
 //!
-//! The worker is served by a pump task that the actor owns ([`worker`]). The rest here is about v1. It awaits the call inside its handler on purpose: it takes work only when it is idle, so nothing queues behind a
-//! call, and a kill (by the reaper) cancels it. The connection of a killed slot is closed with it and never reused.
-//! While a call is under way and more work waits, the connection for the next one is made.
+//! The worker is served by a pump task that the actor owns ([`worker`]). The rest here is about v1.
+//!
+//! A call over v1 is awaited inside the actor's handler on purpose: it takes work only when it is idle, so nothing
+//! queues behind a call, and a kill (by the reaper) cancels it. The connection of a killed slot is closed with it and
+//! never reused. While a call is under way and more work waits, the connection for the next one is made.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
