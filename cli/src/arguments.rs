@@ -6,6 +6,8 @@ use std::time::Duration;
 use asya_manifest::GoDuration;
 use clap::{Args, Parser, Subcommand};
 
+use crate::mcp::McpOptions;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    everything asked for succeeded
@@ -45,10 +47,12 @@ See 'asya --help' for the exit codes."))]
 
     /// Keep a pipeline running and work on what is sent to it
     ///
-    /// Goes on with whatever is still queued in the state directory. Ends on Ctrl-C or SIGTERM after the running
+    /// Goes on with whatever is still queued in the state directory, and starts a gateway whose tools 'asya mcp' and
+    /// any MCP client call. Ends on Ctrl-C or SIGTERM after the running
     /// calls have ended, or with --drain as soon as every queue is empty.
     #[command(after_help = "Examples:
   asya up DIR
+  asya up DIR --port 9000 & asya mcp --url http://localhost:9000 list
   asya up DIR --drain && ls DIR/.asya/results
 
 See 'asya --help' for the exit codes.")]
@@ -65,6 +69,14 @@ See 'asya --help' for the exit codes.")]
 Each line of a .jsonl file is one input.
 See 'asya --help' for the exit codes."))]
     Send(SendOptions),
+
+    /// Call the tools of a gateway and watch what becomes of the calls
+    #[command(after_help = crate::mcp::EXIT_CODES)]
+    Mcp(McpOptions),
+
+    /// Run a gateway, configured by its environment
+    #[command(after_help = asya_gateway::program::long_help())]
+    Gateway(asya_gateway::program::Arguments),
 }
 
 /// Where the pipeline is and where its state lies.
@@ -118,6 +130,14 @@ pub(crate) struct UpOptions {
     /// End as soon as every queue is empty
     #[arg(long)]
     pub(crate) drain: bool,
+
+    /// Port of the gateway on this machine; 0 takes a free one [default: 8089, or a free one]
+    #[arg(long, value_name = "PORT", conflicts_with = "no_gateway")]
+    pub(crate) port: Option<u16>,
+
+    /// Start no gateway: work comes from 'asya send' alone
+    #[arg(long)]
+    pub(crate) no_gateway: bool,
 
     #[command(flatten)]
     pub(crate) local: LocalOptions,

@@ -12,6 +12,7 @@ mod exit;
 mod guard;
 mod local;
 mod logging;
+mod mcp;
 mod view;
 
 use std::io::Write as _;
@@ -27,7 +28,11 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|first| first == guard::ARGUMENT) {
         return guard::run(&words.collect::<Vec<_>>());
     }
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(mcp::alias(std::env::args_os()));
+    if let Command::Gateway(options) = arguments.command {
+        // A program of its own, with its own log and exit codes.
+        return asya_gateway::program::run(options).into();
+    }
     logging::start(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -39,8 +44,12 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
+    if let Command::Mcp(options) = arguments.command {
+        return ask_gateway(&runtime, options);
+    }
     let exit = runtime.block_on(async {
         let ended = match arguments.command {
+            Command::Mcp(_) | Command::Gateway(_) => unreachable!("carried out above"),
             Command::Run(options) => commands::run::run(options).await,
             Command::Up(options) => commands::up::run(options).await,
             Command::Send(options) => commands::send::run(options).await,
@@ -59,6 +68,19 @@ fn main() -> ExitCode {
     // Blocking reads of pipes must not hold the process back.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// `asya mcp`, whose exit codes are its own.
+fn ask_gateway(runtime: &tokio::runtime::Runtime, options: mcp::McpOptions) -> ExitCode {
+    // A second installation in one process, as in tests, changes nothing.
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match runtime.block_on(mcp::run(options)) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let _unread = writeln!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What to say about an error, and the exit code.

@@ -8,3 +8,12 @@
 //! Start reading at `core::Gateway`.
 
 pub mod auth;
+pub mod core;
+pub mod grpc;
+pub mod http;
+pub mod life;
+pub mod mcp;
+#[cfg(feature = "program")]
+pub mod program;
+pub mod server;
+pub mod settings;

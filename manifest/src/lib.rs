@@ -29,5 +29,5 @@ pub use actor::{
 };
 pub use directory::{Directory, Inspection, TOOL_FILES};
 pub use problem::{Location, Position, Problem, Problems};
-pub use tools::{ArgumentProblem, ArgumentProblems, Parameter, ParameterType, Tool, Tools};
+pub use tools::{ArgumentProblem, ArgumentProblems, Parameter, ParameterType, Tool, ToolMode, Tools};
 pub use values::{ByteSize, GoDuration, NotADuration, NotASize};

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use asya_manifest::{Problems, Tool, Tools};
+use asya_manifest::{Problems, Tool, ToolMode, Tools};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -54,6 +54,26 @@ fn templates_and_defaults_are_resolved() {
     assert_eq!(elsewhere.annotations.as_ref().unwrap()["readOnlyHint"], true);
     assert_eq!(elsewhere.output_schema, Some(json!({"type": "object"})));
     assert!(!elsewhere.additional_properties);
+}
+
+#[test]
+fn a_call_is_answered_with_the_handle_unless_the_tool_says_otherwise() {
+    let mode = |line: &str| tool(line).mode;
+    assert_eq!(mode("description: d"), ToolMode::Handle);
+    assert_eq!(mode("mode: null"), ToolMode::Handle);
+    for word in ToolMode::WORDS {
+        assert_eq!(mode(&format!("mode: {word}")).as_str(), word);
+    }
+}
+
+#[test]
+fn an_unknown_mode_is_told_with_its_place_and_the_known_ones() {
+    let file = "tools:\n  - name: t\n    route: [a]\n    mode: waiting\n";
+    let problems = load(&[("tools.yaml", file)]).unwrap_err().to_string();
+    assert!(problems.contains("tools.yaml:4"), "{problems}");
+    for word in ToolMode::WORDS {
+        assert!(problems.contains(word), "{problems}");
+    }
 }
 
 #[test]
@@ -104,6 +124,11 @@ fn the_schema_describes_every_type() {
 #[test]
 fn no_tools_may_be_said_but_not_left_out() {
     assert_eq!(load(&[("a.yaml", "tools: []")]).unwrap(), Tools::default());
+    assert_eq!(
+        load(&[("a.yml", "tools: []")]).unwrap(),
+        Tools::default(),
+        "both endings"
+    );
     for nothing in ["routes: {a: [b]}", "tools:", "{}"] {
         assert!(
             load(&[("a.yaml", nothing)])
@@ -120,7 +145,7 @@ fn no_tools_may_be_said_but_not_left_out() {
             .contains("EOF")
     );
     assert!(
-        load(&[("a.yml", "tools: []")])
+        load(&[("a.json", "tools: []")])
             .unwrap_err()
             .to_string()
             .contains("no YAML files found in directory")

@@ -5,6 +5,8 @@ use crate::raw::{ObjectBuilder, RawJson, RawObject};
 
 /// Metadata key: hops that this envelope has finished, a non-negative integer (ruling 3).
 const STEP: &str = "asya_step";
+/// Metadata key: which attempt at the whole envelope this is, an integer from 1 (ruling 5).
+const ATTEMPT: &str = "asya_attempt";
 /// Metadata key: present once this envelope id has been split.
 const SPLIT: &str = "asya_split";
 
@@ -67,6 +69,16 @@ impl Route {
     pub fn with_step(mut self, step: u64) -> Self {
         self.set_step(step);
         self
+    }
+
+    /// Which attempt at the whole envelope this is, from 1; a redrive opens the next (ruling 5). 1 when nothing (usable)
+    /// is noted. Retries of one hop do not count.
+    pub fn attempt(&self) -> u32 {
+        self.metadata
+            .get_str(ATTEMPT)
+            .and_then(|value| value.parse().ok())
+            .filter(|attempt| *attempt > 0)
+            .unwrap_or(1)
     }
 
     /// Whether this envelope id has already been split; see [`child_id`](crate::child_id).

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use asya_runtime_protocol::RuntimeClient;
 use asya_runtime_protocol::v2::WorkerId;
+use asya_runtime_protocol::{Envelope, RuntimeClient};
 use asya_transport::{QueueName, Transport};
 use futures::future::BoxFuture;
 use ractor::ActorRef;
@@ -17,8 +17,9 @@ use tokio::sync::{Notify, watch};
 use crate::actors::Message;
 use crate::config::{Config, Credit};
 use crate::credit::Credits;
-use crate::ledger::Ledger;
+use crate::ledger::{Cancelled, Ledger};
 use crate::meters::Meters;
+use crate::notices::Notices;
 use crate::outbox::{Outbox, Unconfirmed};
 use crate::pulse::Pulse;
 use crate::report::Reporter;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) queue: QueueName,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) reporter: Arc<dyn Reporter>,
+    /// Which envelopes nobody wants any more.
+    pub(crate) notices: Arc<Notices>,
     pub(crate) client: RuntimeClient,
     pub(crate) runtime_control: Option<Arc<dyn RuntimeControl>>,
     pub(crate) ledger: Ledger,
@@ -154,6 +157,14 @@ impl Context {
             // Without an answer the end of the connection says the same.
             let _told = tokio::time::timeout(Duration::from_millis(500), over).await;
         }
+    }
+
+    /// Ends an envelope that nobody wants any more, wherever it waits or runs here. False if it is not here.
+    pub(crate) fn cancel(&self, is_meant: impl Fn(&Envelope) -> bool, why: Cancelled) -> bool {
+        let found = self.ledger.cancel(is_meant, why);
+        self.doors.wake_slots();
+        self.doors.router.wake();
+        found
     }
 
     /// Notes whether the queue is there and tells whether that is news.

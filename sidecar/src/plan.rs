@@ -35,6 +35,27 @@ impl Plan {
         }
     }
 
+    /// Nobody wants the envelope any more, and whoever said so keeps the record of it: it ends here.
+    pub(crate) fn cancelled(reason: String) -> Self {
+        Self {
+            messages: Vec::new(),
+            report: None,
+            settlement: Settlement::Ack,
+            verdict: Verdict::Cancelled { reason },
+        }
+    }
+
+    /// The envelope that it is about, or a child that was split from it; the id is that of the envelope. `None` where no
+    /// message tells.
+    pub(crate) fn subject(&self) -> Option<(&str, &Envelope)> {
+        self.messages.iter().find_map(|message| match &message.content {
+            Content::Envelope(envelope) => {
+                Some((message.child_of.as_deref().unwrap_or(&envelope.id), &**envelope))
+            }
+            Content::Raw(_) => None,
+        })
+    }
+
     /// The actors of the first result's route, if it goes on along others than `before`.
     pub(crate) fn rerouted(&self, before: &Route) -> Option<&[String]> {
         let first = self.messages.first()?;
@@ -48,7 +69,7 @@ impl Plan {
     /// Whether the run led to no good end.
     pub(crate) const fn is_failure(&self) -> bool {
         match self.verdict {
-            Verdict::Success { .. } | Verdict::Consumed => false,
+            Verdict::Success { .. } | Verdict::Consumed | Verdict::Cancelled { .. } => false,
             Verdict::Failed { .. } | Verdict::Retried { .. } | Verdict::Returned => true,
         }
     }
@@ -134,6 +155,11 @@ pub(crate) enum Verdict {
     },
     /// It goes back to its queue to be tried again.
     Returned,
+    /// Nobody wants it any more.
+    Cancelled {
+        /// Why, for people; may be empty.
+        reason: String,
+    },
 }
 
 /// Why an envelope failed; the label of the metric and of log lines (contract data-plane §7.2, §11).

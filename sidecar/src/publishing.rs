@@ -43,10 +43,19 @@ pub(crate) enum Outcome<'a> {
     Diverted,
     /// The final report was refused: the message comes back.
     Unreported,
+    /// Nobody wants the envelope any more: nothing was published.
+    Cancelled,
 }
 
 /// Carries out `plan`; returns how to settle the delivery, which is due once this returns and not before.
 pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a> {
+    if let Some(reason) = is_cancelled(context, plan) {
+        tracing::info!(actor = %context.actor, %reason, "envelope is cancelled: what came of it is not published");
+        return Done {
+            settlement: Settlement::Ack,
+            outcome: Outcome::Cancelled,
+        };
+    }
     // Before a dead letter: a refused report brings the message back, and each time would leave another copy there.
     if let Some(report) = &plan.report
         && let Err(error) = context.reporter.finish(report.clone()).await
@@ -74,6 +83,16 @@ pub(crate) async fn carry_out<'a>(context: &Context, plan: &'a Plan) -> Done<'a>
         settlement: plan.settlement,
         outcome,
     }
+}
+
+/// Why nobody wants what the plan would publish, if so. Looked at once, at the beginning: a plan that is begun is carried
+/// out.
+fn is_cancelled(context: &Context, plan: &Plan) -> Option<String> {
+    let (id, envelope) = plan.subject()?;
+    context
+        .notices
+        .about(id, envelope.route.attempt())
+        .map(|notice| notice.reason)
 }
 
 /// Publishes an item of a run that goes on, in the worst case as an error envelope about itself; returns when it is

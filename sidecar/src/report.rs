@@ -10,6 +10,8 @@ use asya_runtime_protocol::{Envelope, RawJson};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use crate::notices::Notices;
+
 /// Where reports go: a terminal, a gateway, a test.
 pub trait Reporter: Send + Sync + 'static {
     /// Takes note of progress. Called on the hot path: must return at once, and may drop what it cannot keep.
@@ -20,6 +22,11 @@ pub trait Reporter: Send + Sync + 'static {
 
     /// The sidecar begins to drain: from now on [`finish`](Self::finish) should fail rather than wait for long.
     fn draining(&self) {}
+
+    /// Where it puts up which envelopes nobody wants any more, if it hears of such. Default: it hears of none.
+    fn notices(&self) -> Option<Arc<Notices>> {
+        None
+    }
 }
 
 /// One step of one envelope at one actor.
@@ -83,6 +90,13 @@ pub enum Event {
         took: Duration,
         /// One line for people.
         error: String,
+    },
+    /// Nobody wants it any more, and whoever said so keeps the record of it: it ends here, and goes nowhere.
+    Cancelled {
+        /// Time in the runtime; zero when it was not run.
+        took: Duration,
+        /// Why, for people; may be empty.
+        reason: String,
     },
     /// A result of a fan-out that is about to be published as an envelope of its own.
     Child {

@@ -42,6 +42,7 @@ pub(crate) fn route(
         )),
         CallOutcome::Died(death) => Err(death.code().into()),
         CallOutcome::Cancelled => Err(CANCELLED.into()),
+        CallOutcome::Revoked => return Plan::cancelled(String::new()),
         CallOutcome::Expired => {
             let failure = Failure::new(Reason::Deadline, "Deadline exceeded");
             return fail(config, &work.envelope, &work.body, delivery, failure);

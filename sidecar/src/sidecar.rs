@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use asya_runtime_protocol::RuntimeClient;
+use asya_runtime_protocol::{Envelope, RuntimeClient};
 use asya_transport::{QueueName, Transport};
 use ractor::ActorRef;
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use crate::actors::Message;
 use crate::config::Config;
 use crate::context::{Context, Doors, Fatal, Fault, Faults, Part, QueueState, Readiness, RuntimeControl};
 use crate::credit::Credits;
-use crate::ledger::{Ledger, Stage};
+use crate::ledger::{Cancelled, Ledger, Stage};
 use crate::meters::{Meters, NAMESPACE};
 use crate::outbox::Outbox;
 use crate::pulse::{Pulse, Steps};
@@ -207,11 +207,12 @@ impl Sidecar {
 
     /// Ends the envelope of that id if it waits or runs here: it fails with the code `cancelled`, whatever its handler
     /// brings. False if it is not here, or is done already.
+    ///
+    /// An envelope that a gateway has cancelled does not become a failure: the gateway has the record of it, so it is
+    /// acknowledged and goes nowhere ([`Reporter::notices`]).
     pub fn cancel(&self, envelope_id: &str) -> bool {
-        let found = self.context.ledger.cancel(envelope_id);
-        self.context.doors.wake_slots();
-        self.context.doors.router.wake();
-        found
+        let is_meant = |envelope: &Envelope| envelope.id == envelope_id;
+        self.context.cancel(is_meant, Cancelled::Asked)
     }
 
     /// Ends a part of the tree as a fault would; false when that part is not there at this moment. For tests of the
@@ -276,6 +277,7 @@ impl SidecarBuilder {
             );
         }
         let transport = self.transport.name();
+        let notices = self.reporter.notices().unwrap_or_default();
         let meters = self
             .meters
             .unwrap_or_else(|| Meters::new(NAMESPACE, &config.actor, transport));
@@ -300,10 +302,20 @@ impl SidecarBuilder {
             fatal: Fatal::default(),
             transport: self.transport,
             reporter: self.reporter,
+            notices,
             runtime_control: self.runtime_control,
             faults: self.faults,
             budget_factor: self.budget_factor,
             config,
+        });
+        let tree = Arc::downgrade(&context);
+        context.notices.listen(move |_| {
+            let Some(context) = tree.upgrade() else {
+                return false;
+            };
+            let is_meant = |envelope: &Envelope| context.notices.about_envelope(envelope).is_some();
+            context.cancel(is_meant, Cancelled::Noticed);
+            true
         });
         match tree::start(&context).await {
             Ok((root, handle)) => Ok(Sidecar {

@@ -23,6 +23,7 @@ mod chance;
 mod manifest;
 mod pipeline;
 pub mod plant;
+pub mod postgres;
 mod processes;
 mod proxy;
 mod queue;

@@ -41,7 +41,8 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
         say(&format!("note: {notice}"));
     }
     let started = Instant::now();
-    let (engine, finals) = Engine::start(&project, &state, Tracker::of_run(), Arc::clone(&screen)).await?;
+    let (engine, finals) =
+        Engine::start(&project, &state, Tracker::of_run(), Arc::clone(&screen), None).await?;
     let printer = print_results(finals);
     note_strangers(&engine).await?;
     let left_over: u64 = engine

@@ -4,13 +4,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use asya_manifest::Tools;
 use asya_transport::Depth;
 use tokio::time::Instant;
 
 use crate::arguments::UpOptions;
 use crate::commands::{counted, display, interrupted, note_strangers, prepare};
 use crate::exit::Exit;
-use crate::local::Engine;
+use crate::local::{Engine, Port};
+use crate::mcp::DEFAULT_PORT;
 use crate::view::{Screen, Tracker, say, say_last, summary};
 
 /// Pause between two looks whether the queues are empty.
@@ -34,8 +36,14 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
         say(&format!("note: {notice}"));
     }
     let started = Instant::now();
-    let (engine, mut finals) =
-        Engine::start(&project, &state, Tracker::of_everything(), Arc::clone(&screen)).await?;
+    let (engine, mut finals) = Engine::start(
+        &project,
+        &state,
+        Tracker::of_everything(),
+        Arc::clone(&screen),
+        port(&options),
+    )
+    .await?;
     note_strangers(&engine).await?;
     // Results are stored; nobody asked to see them here.
     tokio::spawn(async move { while finals.recv().await.is_some() {} });
@@ -44,6 +52,9 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
         "running {} of {dir}; give work with: asya send {dir} …",
         counted(names.len(), "actor")
     ));
+    if let Some(url) = engine.gateway_url() {
+        say(&gateway_lines(url, project.directory.tools.as_ref()));
+    }
 
     let ended = tokio::select! {
         empty = empty(&engine), if options.drain => empty.map(|()| Exit::Success),
@@ -69,6 +80,30 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<Exit> {
         Ok(_) => Ok(Exit::Success),
         Err(error) => Err(error),
     }
+}
+
+/// Where the gateway is wanted, if it is.
+fn port(options: &UpOptions) -> Option<Port> {
+    match options.port {
+        _ if options.no_gateway => None,
+        Some(port) => Some(Port::Exactly(port)),
+        None => Some(Port::Rather(DEFAULT_PORT)),
+    }
+}
+
+/// How its tools are called.
+fn gateway_lines(url: &str, tools: Option<&Tools>) -> String {
+    let is_default = url == format!("http://127.0.0.1:{DEFAULT_PORT}");
+    let option = if is_default {
+        String::new()
+    } else {
+        format!(" --url {url}")
+    };
+    let call = match tools.and_then(|tools| tools.tools.first()) {
+        Some(tool) => format!("asya mcp{option} call {}", tool.name),
+        None => format!("asya mcp{option} list"),
+    };
+    format!("gateway at {url} (REST, gRPC; MCP at {url}/mcp); call a tool with: {call}")
 }
 
 /// Resolves when no queue of this directory holds a message in any state.

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::gateway::{LocalGateway, Port};
 use super::preflight::Project;
 use super::runtime::{Answered, Runtime};
 use super::state::{Lock, State};
@@ -45,6 +46,7 @@ pub(crate) struct Engine {
     steps: Vec<Step>,
     ends: Vec<EndActor>,
     reports: Arc<Reports>,
+    gateway: Option<LocalGateway>,
     results: PathBuf,
     // Held until everything that uses the sockets has ended.
     sockets: tempfile::TempDir,
@@ -151,13 +153,14 @@ impl Reporter for Reports {
 }
 
 impl Engine {
-    /// Starts all actors of `project`; what handlers tell is shown on `screen`. Final envelopes of the run come out of
-    /// the receiver, as they are stored.
+    /// Starts all actors of `project`, and a gateway if one is wanted; what handlers tell is shown on `screen`. Final
+    /// envelopes of the run come out of the receiver, as they are stored.
     pub(crate) async fn start(
         project: &Project,
         state: &State,
         tracker: Tracker,
         screen: Arc<Screen>,
+        gateway: Option<Port>,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Bytes>)> {
         let lock = state.lock()?;
         let names = || project.actors.iter().map(|(actor, _)| actor.name.as_str());
@@ -183,10 +186,15 @@ impl Engine {
                     .collect(),
                 finals: Mutex::new(Some(finals)),
             }),
+            gateway: None,
             results: results_dir,
             sockets,
             _lock: lock,
         };
+        if let Some(port) = gateway {
+            let (dir, transport) = (&project.directory.path, engine.transport());
+            engine.gateway = Some(LocalGateway::start(port, state.directory(), dir, transport).await?);
+        }
         let results = Arc::new(results);
         for (end, name) in [(End::Happy, HAPPY_END), (End::Error, ERROR_END)] {
             engine.start_end(end, name, Arc::clone(&results)).await?;
@@ -211,7 +219,7 @@ impl Engine {
                     .unwrap_or_default(),
             ));
             let sidecar = Sidecar::builder(settings::sidecar(actor, socket_dir), self.transport())
-                .reporter(self.reporter())
+                .reporter(self.reporter()?)
                 .runtime_control(Arc::clone(&runtime) as _)
                 .start()
                 .await?;
@@ -258,7 +266,7 @@ impl Engine {
             }
         });
         let sidecar = Sidecar::builder(config, self.transport())
-            .reporter(self.reporter())
+            .reporter(self.reporter()?)
             .start()
             .await?;
         self.ends.push(EndActor {
@@ -273,8 +281,17 @@ impl Engine {
         Arc::<LocalTransport>::clone(&self.transport)
     }
 
-    fn reporter(&self) -> Arc<dyn Reporter> {
-        Arc::<Reports>::clone(&self.reports)
+    fn reporter(&self) -> anyhow::Result<Arc<dyn Reporter>> {
+        let reports: Arc<dyn Reporter> = Arc::<Reports>::clone(&self.reports);
+        match &self.gateway {
+            Some(gateway) => gateway.reporter(reports),
+            None => Ok(reports),
+        }
+    }
+
+    /// Where its gateway listens, if it has one.
+    pub(crate) fn gateway_url(&self) -> Option<&str> {
+        self.gateway.as_ref().map(LocalGateway::url)
     }
 
     /// Queues inputs and counts them as part of this run.
@@ -340,7 +357,11 @@ impl Engine {
             .steps
             .iter()
             .map(|step| -> BoxFuture<'_, String> { Box::pin(step.runtime.failed()) });
-        select_all(runtimes.chain(sidecars)).await.0
+        let gateway = self
+            .gateway
+            .iter()
+            .map(|gateway| -> BoxFuture<'_, String> { Box::pin(gateway.failed()) });
+        select_all(runtimes.chain(sidecars).chain(gateway)).await.0
     }
 
     /// Stops pulling, lets running calls end until `deadline`, and ends every process.
@@ -363,6 +384,9 @@ impl Engine {
             drained.returned
         });
         let returned = returned + join_all(ends).await.into_iter().sum::<usize>();
+        if let Some(gateway) = self.gateway.take() {
+            gateway.close().await;
+        }
         let queued = match tokio::time::timeout(LAST_COUNT, self.depths()).await {
             Ok(Ok(depths)) => Some(depths.values().map(Depth::total).sum()),
             Ok(Err(_)) | Err(_) => None,

@@ -1,6 +1,7 @@
 //! A whole pipeline on this machine: state directory, runtimes as child processes, sidecar trees in this process.
 
 mod engine;
+mod gateway;
 mod job;
 mod output;
 mod preflight;
@@ -9,6 +10,7 @@ mod settings;
 mod state;
 
 pub(crate) use engine::{Drained, Engine, LEAST_GRACE};
+pub(crate) use gateway::Port;
 pub(crate) use job::{Input, resolve};
 pub(crate) use preflight::{Project, load};
 pub(crate) use state::State;

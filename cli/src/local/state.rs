@@ -4,6 +4,7 @@
 //! .asya/
 //!   lock                 held by the process that runs the actors
 //!   queue/               the embedded queue
+//!   gateway.db           the gateway's envelopes
 //!   results/             happy-asya/… and error-asya/…
 //!   logs/<actor>.log     what runtime and handler print
 //!   runtime/             the Python runtime file

@@ -166,6 +166,9 @@ impl Tracker {
                 figures.failed += 1;
                 self.failed_at.insert(id, actor.to_owned());
             }
+            Event::Cancelled { .. } => {
+                figures.ended(id);
+            }
             Event::Partial { .. } | Event::Noted { .. } => {
                 figures.told = Told::of(event).map(|told| (id.to_owned(), told));
             }

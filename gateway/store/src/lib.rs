@@ -8,7 +8,11 @@
 //! Start reading at [`Store`], then [`state::decide`].
 
 pub mod model;
+pub mod postgres;
+pub mod sqlite;
 pub mod state;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 mod store;
 

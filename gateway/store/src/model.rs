@@ -179,6 +179,8 @@ pub struct Record {
     pub current_actor_idx: i64,
     /// Its name.
     pub current_actor_name: Option<String>,
+    /// How far it is; `None` before its first report and while it waits for a retry. Tells late reports apart.
+    pub phase: Option<Phase>,
     /// What happened last, for people.
     pub message: Option<String>,
     /// How many actors have completed; never falls within an attempt.

@@ -12,7 +12,7 @@ use crate::model::{
 };
 
 /// A result of a store.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// Keeps envelopes. Cheap to share; every method may be called from any task, by any number of replicas.
 ///

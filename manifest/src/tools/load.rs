@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::parameter::Parameter;
 use super::shape::TOOL_FILE;
-use super::{Tool, Tools};
+use super::{Tool, ToolMode, Tools};
 use crate::path::KeyPath;
 use crate::problem::{Location, Position, Problem, Problems};
 use crate::shape::{Findings, Shape, conform};
@@ -18,7 +18,7 @@ use crate::yaml::{Entry, Kind, Node};
 const DEFAULT_TIMEOUT: i64 = 300;
 
 impl Tools {
-    /// Reads a tool file, or every `*.yaml` directly in a directory in name order.
+    /// Reads a tool file, or every `*.yaml` and `*.yml` directly in a directory in name order.
     ///
     /// Files are merged before they are checked: tools concatenated, route templates united, `defaults` of the
     /// last file that has them. `tools: []` is allowed; a file (or directory) without any `tools` is not.
@@ -44,7 +44,11 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Problems> {
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml") && path.is_file())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+                && path.is_file()
+        })
         .collect();
     files.sort();
     if files.is_empty() {
@@ -223,6 +227,9 @@ impl Merged {
                 .get("annotations")
                 .and_then(|node| node.to_json().as_object().cloned()),
             output_schema: node.get("output_schema").map(Node::to_json),
+            mode: text("mode")
+                .and_then(|word| ToolMode::parse(&word))
+                .unwrap_or_default(),
             source: Location::at(found.file, node.position),
         })
     }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod load;
+mod mode;
 mod parameter;
 mod schema;
 mod shape;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use arguments::{ArgumentProblem, ArgumentProblems};
+pub use mode::ToolMode;
 pub use parameter::{Parameter, ParameterType};
 
 use crate::problem::Location;
@@ -60,6 +62,8 @@ pub struct Tool {
     pub annotations: Option<Map<String, Value>>,
     /// JSON Schema of the result; `None` unless the file has it.
     pub output_schema: Option<Value>,
+    /// How an MCP call is answered unless the call says otherwise.
+    pub mode: ToolMode,
     /// Where the tool is written.
     pub source: Location,
 }

@@ -3,6 +3,7 @@
 //! Scalars where text stands are taken as written, and unknown keys are refused, as the original loader does.
 //! What has a message of its own (types, routes, timeouts) is left to [`load`](super::load).
 
+use super::ToolMode;
 use crate::shape::{Field, Record, Shape, at_least};
 
 /// A whole tool file.
@@ -29,6 +30,7 @@ static TOOL: Record = closed(&[
     Field::nullable("metadata", Shape::MapOf(&Shape::Scalar)),
     Field::nullable("annotations", Shape::Object),
     Field::nullable("output_schema", Shape::Object),
+    Field::nullable("mode", Shape::Choice(&ToolMode::WORDS)),
 ]);
 
 static PARAMETER: Record = closed(&[

@@ -4,6 +4,7 @@
 //! so too often is condemned without being looked at again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use asya_runtime_protocol::Envelope;
 use ractor::{ActorProcessingErr, ActorRef};
@@ -12,7 +13,7 @@ use super::{Duty, Message};
 
 use crate::admission::{self, Admission, DeliveryFacts, Work};
 use crate::context::{Context, Doorbell, Point};
-use crate::ledger::{CallOutcome, Generation, Holder, MAX_CRASHES, RouterJob};
+use crate::ledger::{CallOutcome, Cancelled, Generation, Holder, MAX_CRASHES, RouterJob};
 use crate::plan::{Plan, Verdict};
 use crate::report::{Event, Progress};
 use crate::retry::CallTime;
@@ -50,10 +51,18 @@ impl Router {
                 Some(RouterJob::Admit { id, body, delivery }) => {
                     context.checkpoint(Point::Admitting).await?;
                     let admission = self.admit(&body, &delivery);
-                    let runs = matches!(admission, Admission::Run(_));
+                    let admitted = match &admission {
+                        Admission::Run(work) => Some(Arc::clone(work)),
+                        Admission::Refuse(_) => None,
+                    };
                     context.ledger.admitted(id, self.generation, admission);
-                    if runs {
+                    if let Some(work) = admitted {
                         context.doors.wake_slots();
+                        // A notice that came in between did not find it in the ledger.
+                        if context.notices.about_envelope(&work.envelope).is_some() {
+                            let is_meant = |envelope: &Envelope| envelope.id == work.envelope.id;
+                            context.cancel(is_meant, Cancelled::Noticed);
+                        }
                     } else {
                         context.doors.publisher.wake();
                     }
@@ -66,7 +75,10 @@ impl Router {
                 }) => {
                     context.checkpoint(Point::Routing).await?;
                     let is_known = matches!(call.outcome, CallOutcome::SlotCrashed);
-                    let plan = if delivery.crashes >= MAX_CRASHES && !is_known {
+                    let notice = context.notices.about_envelope(&work.envelope);
+                    let plan = if let Some(notice) = notice {
+                        Plan::cancelled(notice.reason)
+                    } else if delivery.crashes >= MAX_CRASHES && !is_known {
                         condemn::plan(&context.config, &work.body, &delivery)
                     } else {
                         let time = CallTime::ended_now(call.took);
@@ -97,21 +109,35 @@ impl Router {
             return Admission::refuse(condemn::plan(&context.config, body, delivery));
         }
         let admission = admission::admit(&context.config, body, delivery, chrono::Utc::now());
+        let envelope = match &admission {
+            Admission::Run(work) => Some(Arc::clone(&work.envelope)),
+            // What can be read was received, though it may be at the wrong actor or too late. It happens seldom enough to
+            // be read once more for it.
+            Admission::Refuse(_) => Envelope::parse(body).ok().map(|parsed| Arc::new(parsed.envelope)),
+        };
+        let Some(envelope) = envelope else {
+            return admission;
+        };
+        if let Some(notice) = context.notices.about_envelope(&envelope) {
+            self.report_cancelled(&envelope, Duration::ZERO, &notice.reason);
+            return Admission::refuse(Plan::cancelled(notice.reason));
+        }
         if !context.config.role.is_end() {
-            let envelope = match &admission {
-                Admission::Run(work) => Some(Arc::clone(&work.envelope)),
-                // What can be read was received, though it may be at the wrong actor or too late. It happens seldom
-                // enough to be read once more for it.
-                Admission::Refuse(_) => Envelope::parse(body).ok().map(|parsed| Arc::new(parsed.envelope)),
-            };
-            if let Some(envelope) = envelope {
-                self.report(&envelope, Event::Received { bytes: body.len() });
-            }
+            self.report(&envelope, Event::Received { bytes: body.len() });
         }
         admission
     }
 
-    fn report_outcome(&self, work: &Work, plan: &Plan, took: std::time::Duration) {
+    fn report_cancelled(&self, envelope: &Arc<Envelope>, took: Duration, reason: &str) {
+        tracing::info!(
+            actor = %self.context.actor, envelope = %envelope.id, %reason,
+            "envelope is cancelled: it ends here"
+        );
+        let reason = reason.to_owned();
+        self.report(envelope, Event::Cancelled { took, reason });
+    }
+
+    fn report_outcome(&self, work: &Work, plan: &Plan, took: Duration) {
         match &plan.verdict {
             Verdict::Success { outputs } => self.report(
                 &work.envelope,
@@ -153,6 +179,7 @@ impl Router {
                     },
                 );
             }
+            Verdict::Cancelled { reason } => self.report_cancelled(&work.envelope, took, reason),
             Verdict::Consumed | Verdict::Returned => {}
         }
     }

@@ -8,7 +8,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::pace::Worth;
@@ -16,19 +15,20 @@ use super::pace::Worth;
 /// Envelopes that wait before reports which were overtaken are dropped.
 const CALM: usize = 32;
 
-/// One request that waits.
+/// One report that waits.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) id: Box<str>,
-    pub(super) body: Bytes,
+pub(super) struct Waiting<T> {
+    pub(super) what: T,
+    /// What it counts for, in bytes.
+    pub(super) size: usize,
     pub(super) worth: Worth,
     /// Not worth sending after this.
     pub(super) until: Instant,
 }
 
 /// The reports of one sender. See the module documentation.
-pub(super) struct Backlog {
-    state: Mutex<State>,
+pub(super) struct Backlog<T> {
+    state: Mutex<State<T>>,
     /// Something waits, or the end has come.
     filled: Notify,
     /// The sender is done with what it took.
@@ -37,11 +37,10 @@ pub(super) struct Backlog {
     most_bytes: usize,
 }
 
-#[derive(Default)]
-struct State {
+struct State<T> {
     /// The keys of `reports`, in the order in which the envelopes came.
     order: VecDeque<u64>,
-    reports: HashMap<u64, Vec<Waiting>>,
+    reports: HashMap<u64, Vec<Waiting<T>>>,
     count: usize,
     bytes: usize,
     /// The envelope whose reports are being sent.
@@ -49,10 +48,18 @@ struct State {
     is_closed: bool,
 }
 
-impl Backlog {
+impl<T> Backlog<T> {
     pub(super) fn new(most_reports: usize, most_bytes: usize) -> Self {
+        let state = State {
+            order: VecDeque::new(),
+            reports: HashMap::new(),
+            count: 0,
+            bytes: 0,
+            in_flight: None,
+            is_closed: false,
+        };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             filled: Notify::new(),
             done: Notify::new(),
             most_reports,
@@ -61,7 +68,7 @@ impl Backlog {
     }
 
     /// Takes in a report; returns how many were dropped for it, itself included.
-    pub(super) fn push(&self, key: u64, report: Waiting) -> usize {
+    pub(super) fn push(&self, key: u64, report: Waiting<T>) -> usize {
         let mut state = self.state();
         if state.is_closed {
             return 1;
@@ -83,7 +90,7 @@ impl Backlog {
 
     /// Waits for the reports of the next envelope, which count as under way until [`done`](Self::done). `None` once
     /// it is closed and empty.
-    pub(super) async fn take(&self) -> Option<Vec<Waiting>> {
+    pub(super) async fn take(&self) -> Option<Vec<Waiting<T>>> {
         loop {
             {
                 let mut state = self.state();
@@ -118,6 +125,22 @@ impl Backlog {
         }
     }
 
+    /// Waits until nothing of `key` waits or is under way.
+    pub(super) async fn settled(&self, key: u64) {
+        loop {
+            let done = self.done.notified();
+            tokio::pin!(done);
+            done.as_mut().enable();
+            {
+                let state = self.state();
+                if state.in_flight != Some(key) && !state.reports.contains_key(&key) {
+                    return;
+                }
+            }
+            done.await;
+        }
+    }
+
     /// Takes in nothing more; what waits can still be taken.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
@@ -137,19 +160,19 @@ impl Backlog {
         self.state().count
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn has_room(&self, report: &Waiting, most_reports: usize, most_bytes: usize) -> bool {
-        self.count < most_reports && self.bytes + report.size() <= most_bytes
+impl<T> State<T> {
+    fn has_room(&self, report: &Waiting<T>, most_reports: usize, most_bytes: usize) -> bool {
+        self.count < most_reports && self.bytes + report.size <= most_bytes
     }
 
-    fn insert(&mut self, key: u64, report: Waiting) {
+    fn insert(&mut self, key: u64, report: Waiting<T>) {
         self.count += 1;
-        self.bytes += report.size();
+        self.bytes += report.size;
         match self.reports.entry(key) {
             Entry::Occupied(mut there) => there.get_mut().push(report),
             Entry::Vacant(place) => {
@@ -159,7 +182,7 @@ impl State {
         }
     }
 
-    fn take(&mut self) -> Option<Vec<Waiting>> {
+    fn take(&mut self) -> Option<Vec<Waiting<T>>> {
         let key = self.order.pop_front()?;
         let reports = self.reports.remove(&key).unwrap_or_default();
         self.forget(&reports);
@@ -174,9 +197,9 @@ impl State {
         };
         self.forget(&reports);
         let before = reports.len();
-        reports.retain(|report| report.worth == Worth::Lasting);
+        reports.retain(|report| report.worth != Worth::Passing);
         self.count += reports.len();
-        self.bytes += reports.iter().map(Waiting::size).sum::<usize>();
+        self.bytes += reports.iter().map(|report| report.size).sum::<usize>();
         let dropped = before - reports.len();
         self.reports.insert(key, reports); // Still in its place in the order, even when empty.
         dropped
@@ -207,15 +230,9 @@ impl State {
         reports.len()
     }
 
-    fn forget(&mut self, reports: &[Waiting]) {
+    fn forget(&mut self, reports: &[Waiting<T>]) {
         self.count -= reports.len();
-        self.bytes -= reports.iter().map(Waiting::size).sum::<usize>();
-    }
-}
-
-impl Waiting {
-    fn size(&self) -> usize {
-        self.id.len() + self.body.len()
+        self.bytes -= reports.iter().map(|report| report.size).sum::<usize>();
     }
 }
 
@@ -225,25 +242,22 @@ mod tests {
 
     use super::*;
 
-    fn report(name: &str, worth: Worth) -> Waiting {
+    fn report(name: &str, worth: Worth) -> Waiting<String> {
         Waiting {
-            id: "x".into(),
-            body: Bytes::copy_from_slice(name.as_bytes()),
+            what: name.to_owned(),
+            size: name.len() + 1,
             worth,
             until: Instant::now() + Duration::from_mins(1),
         }
     }
 
-    fn backlog() -> Backlog {
+    fn backlog() -> Backlog<String> {
         Backlog::new(1000, 100_000)
     }
 
-    async fn taken(backlog: &Backlog) -> Vec<String> {
+    async fn taken(backlog: &Backlog<String>) -> Vec<String> {
         let reports = backlog.take().await.unwrap();
-        reports
-            .iter()
-            .map(|report| String::from_utf8_lossy(&report.body).into_owned())
-            .collect()
+        reports.into_iter().map(|report| report.what).collect()
     }
 
     #[tokio::test]
@@ -326,5 +340,20 @@ mod tests {
         assert!(futures::poll!(&mut quiet).is_pending());
         backlog.done();
         assert_eq!(quiet.await, 0);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_an_envelope_to_settle_waits_for_all_of_it() {
+        let backlog = backlog();
+        backlog.push(1, report("a", Worth::Kept));
+        backlog.push(2, report("b", Worth::Kept));
+        backlog.settled(3).await;
+        let settled = backlog.settled(1);
+        tokio::pin!(settled);
+        assert!(futures::poll!(&mut settled).is_pending());
+        taken(&backlog).await;
+        assert!(futures::poll!(&mut settled).is_pending(), "it is under way");
+        backlog.done();
+        settled.await;
     }
 }

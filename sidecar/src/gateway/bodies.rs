@@ -2,13 +2,12 @@
 //!
 //! Results and details are copied byte for byte; nothing here reads a number.
 
-use std::time::Duration;
-
 use asya_runtime_protocol::{Envelope, GoDuration, RawJson, Route};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
+use super::note::{Fact, Note};
 use crate::report::{FinalReport, FinalStatus};
 
 #[derive(Serialize)]
@@ -23,69 +22,59 @@ struct ProgressBody<'a> {
     duration_ms: Option<u128>,
 }
 
-/// The message was taken from its queue.
-pub(super) fn received(route: &Route, bytes: usize) -> Bytes {
+/// What a note says as a body of `POST /envelopes/{id}/progress`; `None` if there is no place for it there.
+pub(super) fn progress(note: &Note) -> Option<Bytes> {
+    let mut body = ProgressBody {
+        actors: &note.actors,
+        current_actor_idx: note.index,
+        status: "processing",
+        message: words(&note.fact)?,
+        message_size_kb: None,
+        duration_ms: None,
+    };
+    match &note.fact {
+        Fact::Received { bytes } => {
+            body.status = "received";
+            body.message_size_kb = Some(kilobytes(*bytes));
+        }
+        Fact::Completed { took } => {
+            body.status = "completed";
+            body.duration_ms = Some(took.as_millis());
+        }
+        _ => {}
+    }
+    Some(encode(&body))
+}
+
+/// What a note says in words; `None` if it has none. A gateway knows no status for a run that comes again, so that is
+/// a message on `processing` (rulings 5).
+pub(super) fn words(fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::Received { bytes } => format!("Received message ({:.2} KB)", kilobytes(*bytes)),
+        Fact::Processing { actor } => format!("Processing in {actor}"),
+        Fact::Completed { took } => format!("Completed processing in {}ms", took.as_millis()),
+        Fact::Retrying {
+            attempt,
+            after,
+            error,
+        } => format!("Retrying in {} (attempt {attempt}): {error}", GoDuration(*after)),
+        Fact::Noted { fraction, message } => {
+            let percent = fraction.map(|fraction| format!("{:.0} %", fraction.clamp(0.0, 1.0) * 100.0));
+            let parts: Vec<_> = percent
+                .iter()
+                .map(String::as_str)
+                .chain(message.as_deref())
+                .collect();
+            parts.join(": ")
+        }
+        Fact::Partial { .. } | Fact::Child { .. } => return None,
+    })
+}
+
+fn kilobytes(bytes: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
     let kilobytes = bytes as f64 / 1024.0;
-    encode(&ProgressBody {
-        actors: &route.actors,
-        current_actor_idx: route.current,
-        status: "received",
-        message: format!("Received message ({kilobytes:.2} KB)"),
-        message_size_kb: Some(kilobytes),
-        duration_ms: None,
-    })
-}
-
-/// The message goes to the runtime.
-pub(super) fn processing(route: &Route, actor: &str) -> Bytes {
-    encode(&ProgressBody {
-        actors: &route.actors,
-        current_actor_idx: route.current,
-        status: "processing",
-        message: format!("Processing in {actor}"),
-        message_size_kb: None,
-        duration_ms: None,
-    })
-}
-
-/// The runtime has answered: `actors` is the route after the run, `index` the actor that did the work.
-pub(super) fn completed(actors: &[String], index: i64, took: Duration) -> Bytes {
-    let duration_ms = took.as_millis();
-    encode(&ProgressBody {
-        actors,
-        current_actor_idx: index,
-        status: "completed",
-        message: format!("Completed processing in {duration_ms}ms"),
-        message_size_kb: None,
-        duration_ms: Some(duration_ms),
-    })
-}
-
-/// The run failed and comes again. A gateway knows no status for this, so it is a message on `processing` (rulings 5).
-pub(super) fn retrying(route: &Route, attempt: u32, after: Duration, error: &str) -> Bytes {
-    encode(&ProgressBody {
-        actors: &route.actors,
-        current_actor_idx: route.current,
-        status: "processing",
-        message: format!("Retrying in {} (attempt {attempt}): {error}", GoDuration(after)),
-        message_size_kb: None,
-        duration_ms: None,
-    })
-}
-
-/// The handler tells how far it is.
-pub(super) fn noted(route: &Route, fraction: Option<f64>, message: Option<&str>) -> Bytes {
-    let percent = fraction.map(|fraction| format!("{:.0} %", fraction.clamp(0.0, 1.0) * 100.0));
-    let parts: Vec<_> = percent.iter().map(String::as_str).chain(message).collect();
-    encode(&ProgressBody {
-        actors: &route.actors,
-        current_actor_idx: route.current,
-        status: "processing",
-        message: parts.join(": "),
-        message_size_kb: None,
-        duration_ms: None,
-    })
+    kilobytes
 }
 
 #[derive(Serialize)]
@@ -97,12 +86,12 @@ struct ChildBody<'a> {
 }
 
 /// A result of a fan-out becomes an envelope of its own.
-pub(super) fn child(id: &str, parent_id: &str, route: &Route) -> Bytes {
+pub(super) fn child(note: &Note, parent_id: &str) -> Bytes {
     encode(&ChildBody {
-        id,
+        id: &note.id,
         parent_id,
-        actors: &route.actors,
-        current: route.current,
+        actors: &note.actors,
+        current: note.index,
     })
 }
 
@@ -176,6 +165,8 @@ fn encode(body: &impl Serialize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn text(body: impl AsRef<[u8]>) -> String {
@@ -202,48 +193,71 @@ mod tests {
         text(finished(report, detail, DateTime::UNIX_EPOCH))
     }
 
+    fn note(actors: &[&str], fact: Fact) -> Note {
+        Note {
+            id: "x-1".into(),
+            attempt: 1,
+            step: 1,
+            actors: actors.iter().map(|&actor| actor.into()).collect(),
+            index: 1,
+            at: DateTime::UNIX_EPOCH,
+            fact,
+        }
+    }
+
     #[test]
     fn progress_bodies_are_those_of_the_contract() {
-        let route = Route {
-            current: 1,
-            ..Route::new(["a", "b"])
-        };
+        let said = |actors: &[&str], fact| text(progress(&note(actors, fact)).expect("a body"));
         assert_eq!(
-            text(received(&route, 1260)),
+            said(&["a", "b"], Fact::Received { bytes: 1260 }),
             r#"{"actors":["a","b"],"current_actor_idx":1,"status":"received","message":"Received message (1.23 KB)","message_size_kb":1.23046875}"#
         );
         assert_eq!(
-            text(processing(&route, "b")),
+            said(&["a", "b"], Fact::Processing { actor: "b".into() }),
             r#"{"actors":["a","b"],"current_actor_idx":1,"status":"processing","message":"Processing in b"}"#
         );
+        let took = Duration::from_micros(12_900);
         assert_eq!(
-            text(completed(
-                &["a".into(), "b".into(), "c".into()],
-                1,
-                Duration::from_micros(12_900)
-            )),
+            said(&["a", "b", "c"], Fact::Completed { took }),
             r#"{"actors":["a","b","c"],"current_actor_idx":1,"status":"completed","message":"Completed processing in 12ms","duration_ms":12}"#
         );
+        let retrying = Fact::Retrying {
+            attempt: 2,
+            after: Duration::from_millis(1500),
+            error: "bad \"luck\"".into(),
+        };
         assert_eq!(
-            text(retrying(&route, 2, Duration::from_millis(1500), "bad \"luck\"")),
+            said(&["a", "b"], retrying),
             r#"{"actors":["a","b"],"current_actor_idx":1,"status":"processing","message":"Retrying in 1.5s (attempt 2): bad \"luck\""}"#
         );
-        let message = |body: Bytes| {
-            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-            (body["status"].clone(), body["message"].clone())
-        };
-        for (fraction, note, expected) in [
+        for (fraction, message, expected) in [
             (Some(0.5), Some("half"), "50 %: half"),
             (Some(2.0), None, "100 %"),
             (None, Some("begun"), "begun"),
         ] {
-            let expected = ("processing".into(), expected.into());
-            assert_eq!(message(noted(&route, fraction, note)), expected);
+            let message = message.map(str::to_owned);
+            let said = said(&["a"], Fact::Noted { fraction, message });
+            assert!(
+                said.contains(&format!(r#""status":"processing","message":"{expected}""#)),
+                "{said}"
+            );
         }
+    }
+
+    #[test]
+    fn a_child_has_a_body_of_its_own_and_an_item_has_none() {
+        let parent_id = "x";
+        let child_of = Fact::Child {
+            parent_id: parent_id.into(),
+        };
+        let made = note(&["a", "b"], child_of);
         assert_eq!(
-            text(child("x-1", "x", &route)),
+            text(child(&made, parent_id)),
             r#"{"id":"x-1","parent_id":"x","actors":["a","b"],"current":1}"#
         );
+        assert!(progress(&made).is_none());
+        let value = raw("[1]");
+        assert!(progress(&note(&["a"], Fact::Partial { seq: 0, value })).is_none());
     }
 
     #[test]

@@ -101,6 +101,24 @@ impl Circuit {
         })
     }
 
+    /// The gateway is there, as somebody has found out in another way than by a request.
+    pub(super) fn restored(&self) {
+        let epoch = self.state().epoch;
+        let witness = Permit {
+            circuit: self,
+            epoch,
+            is_probe: false,
+        };
+        witness.answered();
+    }
+
+    /// The gateway is away, as somebody has found out in another way.
+    pub(super) fn lost(&self, reason: &str) {
+        if let Ok(permit) = self.permit(Instant::now()) {
+            permit.failed(reason);
+        }
+    }
+
     /// Waits for leave, at most until `deadline` and not at all once `hurry` is called.
     pub(super) async fn wait(&self, deadline: Instant, hurry: &CancellationToken) -> Option<Permit<'_>> {
         loop {

@@ -1,13 +1,14 @@
-//! One HTTP request to the gateway and what its answer means. The body of an answer is never looked at, except for one
-//! line of an error.
+//! One HTTP request to the gateway and what its answer means. The body of an answer is not looked at, except for one line
+//! of an error, and for whether an envelope was cancelled.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
 
-use super::address::GatewayAddress;
+use super::options::GatewayOptions;
 
 /// Bytes of an answer that are read so that the connection can be used again. Longer ones cost their connection.
 const ANSWER_LIMIT: usize = 16 * 1024;
@@ -17,6 +18,13 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Idle connections are given up before the usual servers and load balancers do it.
 const IDLE: Duration = Duration::from_secs(20);
+
+/// Says that `current_actor_idx` is the actor that did the work, also in `completed`: an original sidecar, which does
+/// not send this, names the next one there.
+const EXACT: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("x-asya-index"),
+    HeaderValue::from_static("exact"),
+);
 
 /// Characters of an error's body that are shown.
 const EXCERPT: usize = 200;
@@ -38,19 +46,27 @@ pub(super) enum Answer {
     Unavailable(String),
 }
 
+/// What our gateways say about an envelope in the answer to its progress, as far as it matters here.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    cancelled: bool,
+}
+
 /// The connections to one gateway.
 pub(super) struct GatewayClient {
     http: Client,
-    address: GatewayAddress,
+    options: GatewayOptions,
 }
 
 impl GatewayClient {
-    pub(super) fn new(address: GatewayAddress, timeout: Duration) -> Result<Self, String> {
+    pub(super) fn new(options: GatewayOptions) -> Result<Self, String> {
+        let address = &options.address;
         let mut builder = Client::builder()
             .user_agent(concat!("asya-sidecar/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            .timeout(timeout)
+            .timeout(options.request_timeout)
             .pool_idle_timeout(IDLE);
         if !address.is_encrypted() {
             // No certificates are read, so an image without any will do.
@@ -60,63 +76,98 @@ impl GatewayClient {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| innermost(&error))?;
-        Ok(Self { http, address })
+        Ok(Self { http, options })
     }
 
-    /// `POST /envelopes/{id}/{verb}`.
-    pub(super) async fn post_about(&self, id: &str, verb: &str, body: Bytes) -> Answer {
-        match self.address.envelope(id, verb) {
-            Some(url) => self.post(url, body).await,
-            None => Answer::Refused(format!("no URL can hold the id {id:?}")),
+    /// `POST /envelopes/{id}/progress`; also tells whether the gateway says that the envelope was cancelled.
+    pub(super) async fn post_progress(&self, id: &str, body: Bytes) -> (Answer, bool) {
+        let Some(url) = self.options.address.envelope(id, "progress") else {
+            return (no_url(id), false);
+        };
+        let (answer, said) = self.post(url, body, Some(EXACT)).await;
+        let is_cancelled = answer == Answer::Accepted
+            && serde_json::from_slice::<Said>(&said).is_ok_and(|said| said.cancelled);
+        (answer, is_cancelled)
+    }
+
+    /// `POST /envelopes/{id}/final`.
+    pub(super) async fn post_final(&self, id: &str, body: Bytes) -> Answer {
+        match self.options.address.envelope(id, "final") {
+            Some(url) => self.post(url, body, None).await.0,
+            None => no_url(id),
         }
     }
 
     /// `POST /envelopes`.
     pub(super) async fn post_child(&self, body: Bytes) -> Answer {
-        self.post(self.address.fixed("/envelopes"), body).await
+        let url = self.options.address.fixed("/envelopes");
+        self.post(url, body, None).await.0
     }
 
     /// `GET /health`.
     pub(super) async fn health(&self) -> Answer {
-        let request = self.http.get(self.address.fixed("/health"));
-        match self.authenticated(request).send().await {
-            Ok(response) => answer(response).await,
+        let request = self.http.get(self.options.address.fixed("/health"));
+        let request = match self.authenticated(request) {
+            Ok(request) => request,
+            Err(unusable) => return unusable,
+        };
+        match request.send().await {
+            Ok(response) => answer(response).await.0,
             Err(error) => Answer::Unavailable(innermost(&error)),
         }
     }
 
-    async fn post(&self, url: Url, body: Bytes) -> Answer {
+    async fn post(
+        &self,
+        url: Url,
+        body: Bytes,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> (Answer, Vec<u8>) {
         let request = || {
-            let request = self
+            let mut request = self
                 .http
                 .post(url.clone())
                 .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
                 .body(body.clone());
-            self.authenticated(request).send()
+            if let Some((name, value)) = &header {
+                request = request.header(name, value);
+            }
+            self.authenticated(request)
         };
-        let mut sent = request().await;
+        let (first, second) = match (request(), request()) {
+            (Ok(first), Ok(second)) => (first, second),
+            (Err(unusable), _) | (_, Err(unusable)) => return (unusable, Vec::new()),
+        };
+        let mut sent = first.send().await;
         // The gateway may just have closed a connection that was idle. All requests may be repeated.
         if matches!(&sent, Err(error) if !error.is_timeout() && !error.is_connect()) {
-            sent = request().await;
+            sent = second.send().await;
         }
         match sent {
             Ok(response) => answer(response).await,
-            Err(error) => Answer::Unavailable(innermost(&error)),
+            Err(error) => (Answer::Unavailable(innermost(&error)), Vec::new()),
         }
     }
 
-    fn authenticated(&self, request: RequestBuilder) -> RequestBuilder {
-        match self.address.credentials() {
-            Some(credentials) => request.basic_auth(&credentials.user, Some(&credentials.password)),
-            None => request,
-        }
+    fn authenticated(&self, request: RequestBuilder) -> Result<RequestBuilder, Answer> {
+        let Some(value) = self.options.authorization() else {
+            return Ok(request);
+        };
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| Answer::Unavailable("the credentials fit into no header".into()))?;
+        value.set_sensitive(true);
+        Ok(request.header(AUTHORIZATION, value))
     }
 }
 
-async fn answer(response: Response) -> Answer {
+fn no_url(id: &str) -> Answer {
+    Answer::Refused(format!("no URL can hold the id {id:?}"))
+}
+
+async fn answer(response: Response) -> (Answer, Vec<u8>) {
     let status = response.status();
     let body = drain(response).await;
-    meaning(status, &body)
+    (meaning(status, &body), body)
 }
 
 /// Reads the answer to its end if that is near. What it says does not change what the status said.

@@ -61,12 +61,28 @@ pub struct GatewayFigures {
     pub finals_returned: u64,
     /// Progress reports and children waiting in memory.
     pub waiting: usize,
+    /// Reports on the gRPC stream that the gateway has not acknowledged.
+    pub unacknowledged: usize,
     /// Whether the gateway is taken for away.
     pub away: bool,
+    /// Whether reports go over gRPC.
+    pub grpc: bool,
+    /// Envelopes that the gateway has cancelled, as far as they are remembered.
+    pub cancelled: usize,
+}
+
+/// What is measured rather than counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Present {
+    pub(super) waiting: usize,
+    pub(super) unacknowledged: usize,
+    pub(super) away: bool,
+    pub(super) grpc: bool,
+    pub(super) cancelled: usize,
 }
 
 impl Counters {
-    pub(super) fn figures(&self, waiting: usize, away: bool) -> GatewayFigures {
+    pub(super) fn figures(&self, present: Present) -> GatewayFigures {
         GatewayFigures {
             progress_sent: self.progress_sent.get(),
             progress_refused: self.progress_refused.get(),
@@ -78,8 +94,11 @@ impl Counters {
             finals_unknown: self.finals_unknown.get(),
             finals_dropped: self.finals_dropped.get(),
             finals_returned: self.finals_returned.get(),
-            waiting,
-            away,
+            waiting: present.waiting,
+            unacknowledged: present.unacknowledged,
+            away: present.away,
+            grpc: present.grpc,
+            cancelled: present.cancelled,
         }
     }
 }

@@ -7,10 +7,15 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::sync::Semaphore;
 
+use super::backlog::Waiting;
 use super::bodies::{self, Detail};
+use super::circuit::Permit;
 use super::client::Answer;
-use super::{Desk, lane};
+use super::grpc::{Grpc, Told};
+use super::note::{Fact, Note};
+use super::{Desk, lane, senders};
 use crate::report::{FinalReport, ReportError};
+use asya_runtime_protocol::Envelope;
 
 /// Final reports under way at once.
 const AT_ONCE: usize = 32;
@@ -65,13 +70,7 @@ impl Finals {
 /// Tells the final word. An error means: not now, keep the message.
 pub(super) async fn finish(desk: Arc<Desk>, report: FinalReport) -> Result<(), ReportError> {
     let deadline = Instant::now() + desk.options.final_patience;
-    // No progress of this envelope may come after its end. The time is that of one request, so this limit is only
-    // for a task that has died.
-    let key = desk.key(&report.id);
-    let quiet = lane(&desk.progress, key).quiet(key);
-    if let Ok(dropped) = tokio::time::timeout(2 * desk.options.request_timeout, quiet).await {
-        desk.counters.progress_dropped.add(dropped);
-    }
+    quiet(&desk, &report.id, deadline).await;
     let told = match desk.finals.room.acquire().await {
         Ok(_room) => tell(&desk, &report, deadline).await,
         Err(_) => Err(ReportError("the reporter has ended".into())),
@@ -82,16 +81,32 @@ pub(super) async fn finish(desk: Arc<Desk>, report: FinalReport) -> Result<(), R
     told
 }
 
+/// No progress of an envelope may come after its end. On a stream it is told before. Over HTTP what waits is dropped, and
+/// what is under way is waited for, which takes the time of one request; the limit is for a task that has died.
+async fn quiet(desk: &Desk, id: &str, deadline: Instant) {
+    let key = desk.key(id);
+    let lane = lane(&desk.progress, key);
+    if desk.grpc.as_ref().is_some_and(Grpc::is_on) {
+        tokio::select! {
+            () = lane.settled(key) => {}
+            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = desk.hurry.cancelled() => {}
+        }
+    } else {
+        let quiet = tokio::time::timeout(2 * desk.options.request_timeout, lane.quiet(key)).await;
+        desk.counters.progress_dropped.add(quiet.unwrap_or_default());
+    }
+}
+
 async fn tell(desk: &Desk, report: &FinalReport, deadline: Instant) -> Result<(), ReportError> {
     let mut detail = Detail::Full;
     let mut tries = 0;
+    let mut introduced = false;
     let mut last = String::from("the gateway is away");
-    while let Some(permit) = desk.circuit.wait(deadline, &desk.hurry).await {
-        let body = bodies::finished(report, detail, Utc::now());
-        let answer = desk.client.post_about(&report.id, "final", body).await;
-        match &answer {
-            Answer::Unavailable(reason) => permit.failed(reason),
-            _ => permit.answered(),
+    while let Some(answer) = ask(desk, report, detail, deadline).await {
+        if answer == Answer::Unknown && !introduced && introduce(desk, report, deadline).await {
+            introduced = true;
+            continue;
         }
         match step(desk, answer, detail, tries) {
             Step::Done => return Ok(()),
@@ -109,6 +124,63 @@ async fn tell(desk: &Desk, report: &FinalReport, deadline: Instant) -> Result<()
         }
     }
     Err(ReportError(last))
+}
+
+/// Tells it once, in the protocol of the moment; `None` when the time is over, or there is none to wait.
+async fn ask(desk: &Desk, report: &FinalReport, detail: Detail, deadline: Instant) -> Option<Answer> {
+    loop {
+        if let Some(grpc) = desk.grpc.as_ref().filter(|grpc| grpc.is_on()) {
+            match grpc.finish(report, detail, deadline).await {
+                Told::Yes(answer) => return Some(answer),
+                Told::TooLarge => return Some(Answer::TooLarge),
+                Told::Late => return None,
+                Told::Off => {}
+            }
+        }
+        let turned = async {
+            match &desk.grpc {
+                Some(grpc) => grpc.on().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Whoever waits for a gateway that is away is not to miss that it speaks gRPC when it is back. A request that is
+        // under way is heard to its end.
+        let permit = tokio::select! {
+            permit = desk.circuit.wait(deadline, &desk.hurry) => permit?,
+            () = turned => continue,
+        };
+        return Some(ask_over_http(desk, permit, report, detail).await);
+    }
+}
+
+async fn ask_over_http(desk: &Desk, permit: Permit<'_>, report: &FinalReport, detail: Detail) -> Answer {
+    let body = bodies::finished(report, detail, Utc::now());
+    let answer = desk.client.post_final(&report.id, body).await;
+    match &answer {
+        Answer::Unavailable(reason) => permit.failed(reason),
+        _ => permit.answered(),
+    }
+    answer
+}
+
+/// The gateway does not know the envelope. If it is a child, its registration may have been lost with the sidecar that
+/// split it, or may still be on its way: then it is registered here. False if it is no child.
+async fn introduce(desk: &Desk, report: &FinalReport, deadline: Instant) -> bool {
+    if !desk.options.register_children {
+        return false;
+    }
+    let Ok(parsed) = Envelope::parse(&report.message) else {
+        return false;
+    };
+    let Some(parent_id) = parsed.envelope.parent_id.as_deref() else {
+        return false;
+    };
+    let fact = Fact::Child {
+        parent_id: parent_id.into(),
+    };
+    let note = Note::about(&parsed.envelope, fact);
+    senders::register(desk, Waiting::child(note, deadline)).await;
+    true
 }
 
 /// `tries` is the number of unclear answers so far.

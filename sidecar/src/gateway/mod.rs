@@ -1,9 +1,10 @@
-//! Reports to a gateway over HTTP (contract data-plane §10), beside the path of messages.
+//! Reports to a gateway, over [gRPC](grpc) where it offers that and over HTTP (contract data-plane §10) otherwise, beside
+//! the path of messages.
 //!
-//! What it is: a [`Reporter`]. Progress is encoded, put into a bounded [backlog](backlog) and sent by tasks of its own;
-//! what is too much, too old, or for a gateway that is [away](circuit) is dropped and counted. The [final
-//! word](finals) of an end actor is the one thing that is waited for. What it is not: it never holds up a message of
-//! another actor, a start or a shutdown, and it reads nothing from a gateway but the status of its answers.
+//! What it is: a [`Reporter`]. Progress becomes a small [note](note), is put into a bounded [backlog](backlog) and sent by
+//! tasks of its own; what is too much, too old, or for a gateway that is [away](circuit) is dropped and counted. The
+//! [final word](finals) of an end actor is the one thing that is waited for. It also hears which envelopes nobody wants
+//! any more. What it is not: it never holds up a message of another actor, a start or a shutdown.
 //!
 //! Progress that comes late is worse than none: an original gateway lets it overwrite a final status. So it ages
 //! within a second, and what is known to be the last step of a route within a quarter of that.
@@ -15,30 +16,36 @@ mod circuit;
 mod client;
 mod counters;
 mod finals;
+mod grpc;
+mod note;
 mod options;
 mod pace;
 mod senders;
+mod token;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::notices::Notices;
 use crate::report::{Event, FinalReport, Progress, ReportError, Reporter};
 use backlog::{Backlog, Waiting};
 use circuit::Circuit;
 use client::GatewayClient;
-use counters::Counters;
+use counters::{Counters, Present};
 use finals::Finals;
+use grpc::{Fate, Grpc};
+use note::{Fact, Note};
 use pace::{Pace, Worth};
 
 pub use address::{AddressError, GatewayAddress};
 pub use counters::GatewayFigures;
-pub use options::GatewayOptions;
+pub use options::{GatewayOptions, GatewayProtocol};
+pub use token::{GatewayToken, TokenError};
 
 /// Progress reports under way at once, each envelope in a lane of its own so that its reports keep their order.
 const PROGRESS_LANES: usize = 8;
@@ -49,13 +56,16 @@ const CHILD_LANES: usize = 4;
 /// What is known to be the last step of a route ages so many times faster: its final report is close behind.
 const LAST_STEP_AGES: u32 = 4;
 
-/// How long a child that the gateway could not be told about stays in memory.
-const CHILD_AGE: Duration = Duration::from_mins(1);
+/// How long what is kept over an outage stays in memory: children, items of streams, retries.
+const KEPT_AGE: Duration = Duration::from_mins(1);
 
 /// Tells a gateway. Dropping it ends its tasks; [`close`](Self::close) gives them time to send what waits.
 pub struct GatewayReporter {
     desk: Arc<Desk>,
+    /// Take what waits.
     tasks: Mutex<JoinSet<()>>,
+    /// Keeps the stream that they hand it to.
+    link: Mutex<JoinSet<()>>,
 }
 
 /// What the reporter and its tasks share.
@@ -64,9 +74,12 @@ struct Desk {
     client: GatewayClient,
     circuit: Circuit,
     pace: Pace,
-    progress: Vec<Backlog>,
-    children: Vec<Backlog>,
+    progress: Vec<Backlog<Note>>,
+    children: Vec<Backlog<Note>>,
     finals: Finals,
+    /// The way over gRPC, unless that is switched off.
+    grpc: Option<Grpc>,
+    notices: Arc<Notices>,
     counters: Counters,
     hasher: RandomState,
     /// The sidecar drains: nothing waits for a gateway that is away any more.
@@ -85,17 +98,17 @@ impl GatewayReporter {
     /// Starts the tasks that send, on the present tokio runtime. Waits for nothing: that the gateway is away is a
     /// warning in the log.
     pub fn start(options: GatewayOptions) -> Result<Self, GatewayError> {
-        let client =
-            GatewayClient::new(options.address.clone(), options.request_timeout).map_err(|reason| {
-                GatewayError {
-                    address: options.address.to_string(),
-                    reason,
-                }
-            })?;
-        let lanes = |count: usize| -> Vec<Backlog> {
+        let client = GatewayClient::new(options.clone()).map_err(|reason| GatewayError {
+            address: options.address.to_string(),
+            reason,
+        })?;
+        let lanes = |count: usize| -> Vec<Backlog<Note>> {
             let new = || Backlog::new(options.max_waiting / count, options.max_waiting_bytes / count);
             std::iter::repeat_with(new).take(count).collect()
         };
+        let hurry = CancellationToken::new();
+        let grpc = (options.protocol == GatewayProtocol::Auto)
+            .then(|| Grpc::new(hurry.clone(), options.request_timeout));
         let desk = Arc::new(Desk {
             client,
             circuit: Circuit::new(),
@@ -105,7 +118,9 @@ impl GatewayReporter {
             finals: Finals::new(),
             counters: Counters::default(),
             hasher: RandomState::new(),
-            hurry: CancellationToken::new(),
+            grpc,
+            notices: Arc::default(),
+            hurry,
             options,
         });
         let mut tasks = JoinSet::new();
@@ -116,9 +131,12 @@ impl GatewayReporter {
         for lane in 0..CHILD_LANES {
             tasks.spawn(senders::register_children(Arc::clone(&desk), lane));
         }
+        let mut link = JoinSet::new();
+        link.spawn(grpc::link::keep(Arc::clone(&desk)));
         Ok(Self {
             desk,
             tasks: Mutex::new(tasks),
+            link: Mutex::new(link),
         })
     }
 
@@ -127,7 +145,13 @@ impl GatewayReporter {
     pub fn figures(&self) -> GatewayFigures {
         let desk = &self.desk;
         let waiting = desk.progress.iter().chain(&desk.children).map(Backlog::len).sum();
-        desk.counters.figures(waiting, desk.circuit.is_away())
+        desk.counters.figures(Present {
+            waiting,
+            unacknowledged: desk.grpc.as_ref().map_or(0, Grpc::unacknowledged),
+            away: desk.circuit.is_away(),
+            grpc: desk.grpc.as_ref().is_some_and(Grpc::is_on),
+            cancelled: desk.notices.len(),
+        })
     }
 
     /// Sends what waits, at most for `grace`, and ends the tasks. Call it once nothing reports any more.
@@ -137,14 +161,27 @@ impl GatewayReporter {
         for lane in desk.progress.iter().chain(&desk.children) {
             lane.close();
         }
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended = tokio::time::timeout(grace, async { while tasks.join_next().await.is_some() {} }).await;
-        if ended.is_err() {
+        let take = |tasks: &Mutex<JoinSet<()>>| {
+            std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        let (mut tasks, mut link) = (take(&self.tasks), take(&self.link));
+        let ended = tokio::time::timeout(grace, async {
+            while tasks.join_next().await.is_some() {}
+            if let Some(grpc) = &desk.grpc {
+                grpc.close();
+            }
+            while link.join_next().await.is_some() {}
+        });
+        if ended.await.is_err() {
             tasks.shutdown().await;
+            link.shutdown().await;
         }
-        let clear = |lanes: &[Backlog]| lanes.iter().map(Backlog::clear).sum();
+        let clear = |lanes: &[Backlog<Note>]| lanes.iter().map(Backlog::clear).sum();
         desk.counters.progress_dropped.add(clear(&desk.progress));
         desk.counters.children_lost.add(clear(&desk.children));
+        for note in desk.grpc.as_ref().map(Grpc::off).unwrap_or_default() {
+            desk.count(&note, &Fate::Lost);
+        }
         let figures = self.figures();
         tracing::debug!(?figures, "reports to the gateway have ended");
     }
@@ -157,38 +194,63 @@ impl Reporter for GatewayReporter {
             envelope,
             event,
         } = progress;
-        let (desk, id, route) = (&*self.desk, &envelope.id, &envelope.route);
-        let age = desk.options.progress_age;
+        let desk = &*self.desk;
+        let (age, about) = (desk.options.progress_age, |fact| Note::about(&envelope, fact));
+        let is_grpc = desk.grpc.as_ref().is_some_and(Grpc::is_on);
+        let lasting = if is_grpc {
+            (Worth::Kept, KEPT_AGE)
+        } else {
+            (Worth::Lasting, age)
+        };
         match event {
             Event::Received { bytes } => {
-                desk.tell(id, Worth::Passing, age, || bodies::received(route, bytes));
+                desk.tell(Worth::Passing, age, || about(Fact::Received { bytes }));
             }
-            Event::Processing => desk.tell(id, Worth::Passing, age, || bodies::processing(route, &actor)),
-            // Nothing is said about an empty answer; its end actor says the next thing. There is no place for partial
-            // results.
-            Event::Completed { outputs: 0, .. } | Event::Failed { .. } | Event::Partial { .. } => {}
-            Event::Noted { fraction, message } => desk.tell(id, Worth::Passing, age, || {
-                bodies::noted(route, fraction, message.as_deref())
+            Event::Processing => desk.tell(Worth::Passing, age, || {
+                let actor = (*actor).into();
+                about(Fact::Processing { actor })
             }),
+            // Nothing is said about an empty answer; its end actor says the next thing. A gateway that cancelled an
+            // envelope knows that it is over.
+            Event::Completed { outputs: 0, .. } | Event::Failed { .. } | Event::Cancelled { .. } => {}
+            // Over HTTP there is no place for it.
+            Event::Partial { seq, value } => {
+                if is_grpc {
+                    desk.tell(Worth::Kept, KEPT_AGE, || about(Fact::Partial { seq, value }));
+                }
+            }
+            Event::Noted { fraction, message } => {
+                desk.tell(Worth::Passing, age, || about(Fact::Noted { fraction, message }));
+            }
             Event::Completed { took, rerouted, .. } => {
+                let route = &envelope.route;
                 let actors = rerouted.as_deref().unwrap_or(&route.actors);
                 let is_last = usize::try_from(route.current).is_ok_and(|at| at + 1 >= actors.len());
                 let age = age / if is_last { LAST_STEP_AGES } else { 1 };
-                let body = || bodies::completed(actors, route.current, took);
-                desk.tell(id, Worth::Lasting, age, body);
+                desk.tell(Worth::Lasting, age, || Note {
+                    actors: actors.into(),
+                    ..about(Fact::Completed { took })
+                });
             }
             Event::Retrying {
                 attempt,
                 after,
                 error,
                 ..
-            } => {
-                let body = || bodies::retrying(route, attempt, after, &error);
-                desk.tell(id, Worth::Lasting, age, body);
-            }
+            } => desk.tell(lasting.0, lasting.1, || {
+                about(Fact::Retrying {
+                    attempt,
+                    after,
+                    error,
+                })
+            }),
             Event::Child { id, parent_id } => {
                 if desk.options.register_children {
-                    desk.tell_child(&id, bodies::child(&id, &parent_id, route));
+                    let parent_id = parent_id.into();
+                    desk.tell_child(Note {
+                        id: id.into(),
+                        ..about(Fact::Child { parent_id })
+                    });
                 }
             }
         }
@@ -201,38 +263,62 @@ impl Reporter for GatewayReporter {
     fn draining(&self) {
         self.desk.hurry.cancel();
     }
+
+    fn notices(&self) -> Option<Arc<Notices>> {
+        Some(Arc::clone(&self.desk.notices))
+    }
 }
 
 impl Desk {
     /// Puts progress into its lane, or drops it before it costs anything.
-    fn tell(&self, id: &str, worth: Worth, age: Duration, body: impl FnOnce() -> Bytes) {
+    fn tell(&self, worth: Worth, age: Duration, note: impl FnOnce() -> Note) {
         let now = Instant::now();
-        if !self.circuit.is_open(now) || !self.pace.admits(worth, now) {
+        let is_worth_it = worth == Worth::Kept || self.circuit.is_open(now);
+        if !is_worth_it || !self.pace.admits(worth, now) {
             self.counters.progress_dropped.one();
             return;
         }
-        let key = self.key(id);
-        let waiting = Waiting {
-            id: id.into(),
-            body: body(),
-            worth,
-            until: now + age,
-        };
-        let dropped = lane(&self.progress, key).push(key, waiting);
+        let note = note();
+        let key = self.key(&note.id);
+        let dropped = lane(&self.progress, key).push(key, Waiting::new(note, worth, now + age));
         self.counters.progress_dropped.add(dropped);
     }
 
     /// A child that the gateway does not know loses its status, so this one is kept over an outage.
-    fn tell_child(&self, id: &str, body: Bytes) {
-        let key = self.key(id);
-        let waiting = Waiting {
-            id: id.into(),
-            body,
-            worth: Worth::Lasting,
-            until: Instant::now() + CHILD_AGE,
-        };
-        let lost = lane(&self.children, key).push(key, waiting);
+    fn tell_child(&self, note: Note) {
+        let key = self.key(&note.id);
+        let child = Waiting::child(note, Instant::now() + KEPT_AGE);
+        let lost = lane(&self.children, key).push(key, child);
         self.counters.children_lost.add(lost);
+    }
+
+    /// The gateway offers no gRPC any more: what it did not acknowledge is told over HTTP, as far as that can be told
+    /// late.
+    fn fall_back(&self) {
+        for note in self.grpc.as_ref().map(Grpc::off).unwrap_or_default() {
+            if matches!(note.fact, Fact::Child { .. }) {
+                self.tell_child(note);
+            } else {
+                self.count(&note, &Fate::Lost);
+            }
+        }
+    }
+
+    /// Counts what has become of a note.
+    fn count(&self, note: &Note, fate: &Fate) {
+        let counters = &self.counters;
+        let is_child = matches!(note.fact, Fact::Child { .. });
+        let counter = match (fate, is_child) {
+            (Fate::Stored, true) => &counters.children_sent,
+            (Fate::Refused(..) | Fate::Lost, true) => &counters.children_lost,
+            (Fate::Stored, false) => &counters.progress_sent,
+            (Fate::Refused(..), false) => &counters.progress_refused,
+            (Fate::Lost, false) => &counters.progress_failed,
+        };
+        counter.one();
+        if *fate != Fate::Stored {
+            tracing::debug!(envelope = %note.id, ?fate, "the gateway did not take a report");
+        }
     }
 
     fn key(&self, id: &str) -> u64 {
@@ -241,7 +327,22 @@ impl Desk {
 }
 
 /// The lane of an envelope.
-fn lane(lanes: &[Backlog], key: u64) -> &Backlog {
+fn lane(lanes: &[Backlog<Note>], key: u64) -> &Backlog<Note> {
     // The remainder is below the number of lanes.
     &lanes[usize::try_from(key % lanes.len() as u64).unwrap_or_default()]
+}
+
+impl Waiting<Note> {
+    fn new(note: Note, worth: Worth, until: Instant) -> Self {
+        Self {
+            size: note.size(),
+            what: note,
+            worth,
+            until,
+        }
+    }
+
+    fn child(note: Note, until: Instant) -> Self {
+        Self::new(note, Worth::Kept, until)
+    }
 }

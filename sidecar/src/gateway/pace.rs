@@ -26,6 +26,8 @@ pub(super) enum Worth {
     Passing,
     /// `completed`.
     Lasting,
+    /// Nothing later tells it again: children, items of a stream, retries. Not paced, and kept as long as there is room.
+    Kept,
 }
 
 impl Pace {
@@ -39,14 +41,14 @@ impl Pace {
 
     /// Whether a report of this worth may go now; if so, its share of the budget is used.
     pub(super) fn admits(&self, worth: Worth, now: Instant) -> bool {
-        if self.cost == 0 {
+        if self.cost == 0 || worth == Worth::Kept {
             return true;
         }
         let now = nanos(now.saturating_duration_since(self.start));
         let budget = (BURST * SECOND).max(2 * self.cost);
         let share = match worth {
             Worth::Passing => budget / 2,
-            Worth::Lasting => budget,
+            Worth::Lasting | Worth::Kept => budget,
         };
         let use_up = |used: u64| {
             let used = used.max(now).saturating_add(self.cost);

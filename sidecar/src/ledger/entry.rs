@@ -38,8 +38,8 @@ pub(super) struct Entry {
     pub(super) unread: u32,
     /// It ran beside others when its worker was lost, and may be why: it runs apart from now on.
     pub(super) isolation: Isolation,
-    /// Somebody asked to end it: whatever its run brings, that is its outcome.
-    pub(super) cancelled: bool,
+    /// Somebody does not want it any more: whatever its run brings, that is its outcome.
+    pub(super) cancelled: Option<Cancelled>,
     /// Items of its stream, of all of its runs, that are being published. It is not settled before they are confirmed.
     pub(super) unconfirmed: usize,
     /// When it was first handed to a runtime, or else planned.
@@ -57,7 +57,7 @@ impl Entry {
             crashes: 0,
             unread: 0,
             isolation: Isolation::None,
-            cancelled: false,
+            cancelled: None,
             unconfirmed: 0,
             began: None,
             planned: None,
@@ -87,6 +87,24 @@ impl Entry {
             message_id: self.delivery.message_id.clone(),
             deliveries: self.delivery.deliveries,
             crashes: self.crashes,
+        }
+    }
+}
+
+/// Who does not want an envelope any more. Of two that say so, the greater counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cancelled {
+    /// Somebody here: it becomes a failure, so that there is a record of it.
+    Asked,
+    /// Somebody who has the record of it: it goes nowhere.
+    Noticed,
+}
+
+impl Cancelled {
+    pub(super) const fn outcome(self) -> CallOutcome {
+        match self {
+            Self::Asked => CallOutcome::Cancelled,
+            Self::Noticed => CallOutcome::Revoked,
         }
     }
 }
@@ -237,6 +255,8 @@ pub(crate) enum CallOutcome {
     Died(Death),
     /// Somebody asked to end it.
     Cancelled,
+    /// Somebody who keeps the record of it does not want it any more.
+    Revoked,
     /// Its deadline passed while it waited.
     Expired,
     /// The slot itself hung past the limit and was killed.

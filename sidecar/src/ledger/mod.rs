@@ -36,7 +36,9 @@ use crate::plan::Plan;
 use entry::{Entry, State};
 
 pub use entry::Stage;
-pub(crate) use entry::{CallEnd, CallOutcome, EntryId, Generation, Isolation, RouterJob, Streamed};
+pub(crate) use entry::{
+    CallEnd, CallOutcome, Cancelled, EntryId, Generation, Isolation, RouterJob, Streamed,
+};
 pub(crate) use recovery::{Holder, MAX_CRASHES};
 pub(crate) use running::{Assignment, Ended, RunQueue};
 

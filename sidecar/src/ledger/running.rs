@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::entry::{CallEnd, CallOutcome, EntryId, Generation, Isolation, State, Streamed};
+use asya_runtime_protocol::Envelope;
+
+use super::entry::{CallEnd, CallOutcome, Cancelled, EntryId, Generation, Isolation, State, Streamed};
 use super::recovery::MAX_CRASHES;
 use super::{Inner, Ledger};
 use crate::admission::Work;
@@ -216,34 +218,34 @@ impl Ledger {
         late.into_iter().map(|(_, slot, _)| slot).collect()
     }
 
-    /// Ends the envelope of that id wherever it waits or runs here; false if it does neither. Who runs it finds it in
+    /// Ends the envelopes that are meant wherever they wait or run here; false if none does. Who runs one finds it in
     /// [`take_cancelled`](Self::take_cancelled).
-    pub(crate) fn cancel(&self, envelope_id: &str) -> bool {
+    pub(crate) fn cancel(&self, is_meant: impl Fn(&Envelope) -> bool, why: Cancelled) -> bool {
         let mut inner = self.lock();
         let inner = &mut *inner;
-        let is_meant = |work: &Work| work.envelope.id == envelope_id;
         let mut waiting = Vec::new();
         let mut running = Vec::new();
+        let mut found = false;
         for (id, entry) in &mut inner.entries {
             match &entry.state {
-                State::Ready { work, .. } if is_meant(work) => waiting.push((*id, Arc::clone(work))),
-                State::Assigned { work, slot, .. } if is_meant(work) => {
-                    entry.cancelled = true;
-                    running.push((*slot, *id));
+                State::Ready { work, .. } if is_meant(&work.envelope) => {
+                    waiting.push((*id, Arc::clone(work)));
                 }
-                _ => {}
+                State::Assigned { work, slot, .. } if is_meant(&work.envelope) => {
+                    if entry.cancelled.is_none() {
+                        running.push((*slot, *id));
+                    } else {
+                        found = true;
+                    }
+                }
+                _ => continue,
             }
+            entry.cancelled = entry.cancelled.max(Some(why));
         }
-        let found = !waiting.is_empty() || !running.is_empty();
+        found |= !waiting.is_empty() || !running.is_empty();
         for (id, work) in waiting {
             inner.to_run.retain(|queued| *queued != id);
-            inner.end_call(
-                id,
-                work,
-                Duration::ZERO,
-                CallOutcome::Cancelled,
-                Streamed::default(),
-            );
+            inner.end_call(id, work, Duration::ZERO, why.outcome(), Streamed::default());
         }
         inner.to_cancel.extend(running);
         found
@@ -352,10 +354,9 @@ impl Inner {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let known = if entry.cancelled {
-            Some(CallOutcome::Cancelled)
-        } else {
-            (entry.crashes >= MAX_CRASHES).then_some(CallOutcome::SlotCrashed)
+        let known = match entry.cancelled {
+            Some(why) => Some(why.outcome()),
+            None => (entry.crashes >= MAX_CRASHES).then_some(CallOutcome::SlotCrashed),
         };
         if let Some(outcome) = known {
             self.end_call(id, work, Duration::ZERO, outcome, Streamed::default());
@@ -377,11 +378,7 @@ impl Inner {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let outcome = if entry.cancelled {
-            CallOutcome::Cancelled
-        } else {
-            outcome
-        };
+        let outcome = entry.cancelled.map_or(outcome, Cancelled::outcome);
         let call = CallEnd {
             outcome,
             streamed,

@@ -1,11 +1,11 @@
 //! Items that are published while a call goes on: a delivery is not settled while one of them is not confirmed.
 
 use super::Ledger;
-use super::entry::{EntryId, Generation, State};
+use super::entry::{Cancelled, EntryId, Generation, State};
 
 impl Ledger {
     /// `count` items of a delivery in the hand of a slot are to be published. False if the slot does not have it any more:
-    /// then nothing is to be, since another run makes them again.
+    /// then nothing is to be, since another run makes them again. Nor is anything of an envelope that goes nowhere.
     #[must_use]
     pub(crate) fn streams(&self, id: EntryId, slot: usize, generation: Generation, count: usize) -> bool {
         let mut inner = self.lock();
@@ -16,10 +16,11 @@ impl Ledger {
             entry.state,
             State::Assigned { slot: held_by, generation: held, .. } if (held_by, held) == (slot, generation)
         );
-        if is_held {
+        let goes_on = is_held && entry.cancelled != Some(Cancelled::Noticed);
+        if goes_on {
             entry.unconfirmed += count;
         }
-        is_held
+        goes_on
     }
 
     /// One of them is confirmed. True if the delivery has waited for that alone, and is to be settled now.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use asya_runtime_protocol::Envelope;
 use asya_transport::{Delivery, Receipt, SettleError, Settlement};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -268,8 +269,9 @@ fn what_may_have_ended_its_worker_needs_one_for_itself_and_not_all_of_them() {
 fn a_cancelled_envelope_ends_so_wherever_it_is() {
     let (bench, slot) = ready(3);
     let running = bench.ledger.assign_many(5, slot, 2, 0, 1);
-    assert!(!bench.ledger.cancel("y"));
-    assert!(bench.ledger.cancel("x"));
+    let is = |id: &'static str| move |envelope: &Envelope| envelope.id == id;
+    assert!(!bench.ledger.cancel(is("y"), Cancelled::Asked));
+    assert!(bench.ledger.cancel(is("x"), Cancelled::Asked));
     assert_eq!(bench.ledger.take_cancelled(4), []);
     assert_eq!(bench.ledger.take_cancelled(5).len(), 2);
     assert_eq!(bench.ledger.take_cancelled(5), [], "once");
@@ -285,6 +287,34 @@ fn a_cancelled_envelope_ends_so_wherever_it_is() {
         };
         assert!(matches!(call.outcome, CallOutcome::Cancelled), "{call:?}");
     }
+}
+
+#[test]
+fn who_keeps_the_record_outweighs_who_only_asked_and_no_item_goes_out_after_that() {
+    let (bench, slot) = ready(2);
+    let running = bench.ledger.assign_many(5, slot, 1, 0, 1);
+    assert!(bench.ledger.streams(running[0].id, 5, slot, 1));
+    assert!(bench.ledger.cancel(|_| true, Cancelled::Asked));
+    assert!(
+        bench.ledger.streams(running[0].id, 5, slot, 1),
+        "it still ends as a failure"
+    );
+    assert!(bench.ledger.cancel(|_| true, Cancelled::Noticed));
+    assert!(!bench.ledger.streams(running[0].id, 5, slot, 1));
+    assert_eq!(bench.ledger.take_cancelled(5).len(), 1, "its slot is told once");
+    assert!(bench.ledger.cancel(|_| true, Cancelled::Asked));
+    bench.ledger.replied(running[0].id, 5, slot, CallOutcome::Timeout);
+    let router = bench.ledger.next_generation();
+    let outcomes: Vec<_> = std::iter::from_fn(|| bench.ledger.take_for_router(router))
+        .map(|job| match job {
+            RouterJob::Route { call, .. } => call.outcome,
+            RouterJob::Admit { .. } => panic!("{job:?}"),
+        })
+        .collect();
+    assert!(
+        matches!(outcomes[..], [CallOutcome::Cancelled, CallOutcome::Revoked]),
+        "{outcomes:?}"
+    );
 }
 
 /// Brings the delivery in the hand of a slot to the point where only its settlement is missing.
@@ -415,7 +445,7 @@ proptest! {
                     let isolations = [Isolation::None, Isolation::Worker, Isolation::Runtime];
                     bench.ledger.give_back(slot, generation, &[id], isolations[delivered % 3]);
                 },
-                16 => { bench.ledger.cancel("x"); }
+                16 => { bench.ledger.cancel(|envelope| envelope.id == "x", Cancelled::Asked); }
                 17 => if let Some((id, slot, generation)) = running.last()
                     && bench.ledger.streams(*id, *slot, *generation, 2)
                 {

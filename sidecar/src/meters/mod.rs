@@ -37,6 +37,7 @@ pub struct Meters {
     runtime_errors: RuntimeErrors,
     retried: Counter,
     returned: Counter,
+    cancelled: Counter,
     dead_lettered: Counter,
     processing: Histogram,
     execution: Histogram,
@@ -136,6 +137,7 @@ impl Meters {
             runtime_errors: RuntimeErrors::new(&maker, queue),
             retried: counter("messages_retried_total"),
             returned: counter("messages_returned_total"),
+            cancelled: counter("messages_cancelled_total"),
             dead_lettered: counter("messages_dead_lettered_total"),
             processing: maker.histogram("processing_duration_seconds", &[queue]),
             execution: maker.histogram("runtime_execution_duration_seconds", &[queue]),
@@ -162,7 +164,7 @@ impl Meters {
         self.execution.record(took);
         let errors = &self.runtime_errors;
         match outcome {
-            CallOutcome::Reply(_) | CallOutcome::Cancelled => {}
+            CallOutcome::Reply(_) | CallOutcome::Cancelled | CallOutcome::Revoked => {}
             CallOutcome::Timeout | CallOutcome::SlotStuck | CallOutcome::Expired => {
                 errors.timeout.increment(1);
             }
@@ -233,6 +235,7 @@ impl Meters {
         match outcome {
             Outcome::Diverted => self.failed.routing.increment(1),
             Outcome::Unreported => self.returned.increment(1),
+            Outcome::Cancelled => self.cancelled.increment(1),
             Outcome::Planned(verdict) => match verdict {
                 Verdict::Success { outputs: 0 } => self.empty_response.increment(1),
                 Verdict::Success { .. } => self.success.increment(1),
@@ -240,6 +243,7 @@ impl Meters {
                 Verdict::Failed { reason, .. } => self.failed.count(*reason),
                 Verdict::Retried { .. } => self.retried.increment(1),
                 Verdict::Returned => self.returned.increment(1),
+                Verdict::Cancelled { .. } => self.cancelled.increment(1),
             },
         }
     }

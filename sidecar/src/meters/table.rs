@@ -166,6 +166,12 @@ pub static METRICS: &[Metric] = &[
         "Messages of an end actor put back to be tried again",
     ),
     ours(
+        "messages_cancelled_total",
+        Counter,
+        &["queue"],
+        "Messages that ended here because the gateway says that nobody wants their envelope",
+    ),
+    ours(
         "messages_dead_lettered_total",
         Counter,
         &["queue"],
@@ -282,9 +288,27 @@ pub static METRICS: &[Metric] = &[
         "Reports that wait to be sent",
     ),
     ours(
+        "gateway_reports_unacknowledged",
+        Gauge,
+        &[],
+        "Reports on the gRPC stream that the gateway has not acknowledged",
+    ),
+    ours(
         "gateway_available",
         Gauge,
         &[],
         "0 while the gateway is taken for away",
+    ),
+    ours(
+        "gateway_grpc",
+        Gauge,
+        &[],
+        "1 while reports go over gRPC, 0 while they go over HTTP",
+    ),
+    ours(
+        "gateway_cancelled_envelopes",
+        Gauge,
+        &[],
+        "Envelopes that the gateway has cancelled, as far as they are remembered",
     ),
 ];

@@ -51,7 +51,7 @@ impl RunFailure {
         let code = match outcome {
             CallOutcome::Timeout | CallOutcome::SlotStuck | CallOutcome::Expired => TIMEOUT,
             CallOutcome::Died(death) => death.code(),
-            CallOutcome::Cancelled => CANCELLED,
+            CallOutcome::Cancelled | CallOutcome::Revoked => CANCELLED,
             CallOutcome::Broken(_) => WORKER_DIED,
             CallOutcome::Unread(_) => CONNECTION,
             CallOutcome::Reply(_) | CallOutcome::Unusable(_) => BAD_ANSWER,

@@ -370,6 +370,17 @@ fn a_cancelled_call_publishes_nothing_more_and_is_not_repeated() {
 }
 
 #[test]
+fn a_call_that_nobody_wants_any_more_leads_nowhere_at_a_step_and_at_an_end() {
+    for role in [Role::Step, Role::HappyEnd, Role::ErrorEnd] {
+        let config = Config::new("work", role);
+        let work = work(&config, INPUT);
+        let plan = route(&config, &work, &CallOutcome::Revoked, &FIRST);
+        assert!(plan.messages.is_empty() && plan.report.is_none(), "{role:?}");
+        assert_eq!(plan.settlement, Settlement::Ack, "{role:?}");
+    }
+}
+
+#[test]
 fn a_death_is_an_error_with_its_signal() {
     let config = Config::new("work", Role::Step);
     let death = crate::death::Death::of(&crate::death::End {

@@ -45,7 +45,7 @@ async fn a_message_is_told_step_by_step() {
     let told = gateway.wait_told(3).await;
     assert!(
         told.iter()
-            .all(|request| request.content_type == "application/json")
+            .all(|request| request.content_type == "application/json" && request.index == "exact")
     );
     let route = r#""actors":["work","sink"],"current_actor_idx":0"#;
     let kilobytes = f64::from(u32::try_from(size).expect("small")) / 1024.0;

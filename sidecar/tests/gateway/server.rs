@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use asya_sidecar::gateway::{GatewayAddress, GatewayOptions};
+use asya_sidecar::gateway::{GatewayAddress, GatewayOptions, GatewayProtocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -19,6 +19,8 @@ pub struct Request {
     pub line: String,
     pub content_type: String,
     pub authorization: String,
+    /// Whether its index is said to be exact.
+    pub index: String,
     pub body: String,
 }
 
@@ -27,6 +29,8 @@ pub struct Request {
 pub enum Reply {
     /// With this status and the body of a gateway.
     Status(u16),
+    /// Well, and that the envelope was cancelled.
+    Cancelled,
     /// Well, but only after this time.
     After(Duration),
     /// Well, with a body that comes in two parts.
@@ -104,6 +108,7 @@ impl Gateway {
     pub fn options_with(&self, user: &str) -> GatewayOptions {
         let address = format!("http://{user}127.0.0.1:{}/", self.port);
         let mut options = GatewayOptions::new(GatewayAddress::parse(&address).expect("a URL"));
+        options.protocol = GatewayProtocol::Http;
         options.progress_rate = None;
         // Nothing may be too old because this machine is busy.
         options.progress_age = Duration::from_mins(10);
@@ -181,6 +186,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         line: line.to_owned(),
         content_type: field("content-type"),
         authorization: field("authorization"),
+        index: field("x-asya-index"),
         body: String::from_utf8(body).expect("UTF-8"),
     })
 }
@@ -192,6 +198,12 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
         Reply::After(time) => {
             tokio::time::sleep(time).await;
             write_ok(stream, 200).await
+        }
+        Reply::Cancelled => {
+            let body = r#"{"progress_percent":100,"status":"ok","cancelled":true}"#;
+            let length = body.len();
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(text.as_bytes()).await
         }
         Reply::InParts => {
             let head = b"HTTP/1.1 200 OK\r\nContent-Length: 8192\r\n\r\n";

@@ -1,7 +1,8 @@
 //! The first connection to the broker, and what to say when the broker refuses it (rulings 22).
 
 use anyhow::anyhow;
-use asya_transport::rabbitmq::{ConnectError, RabbitError, RabbitMqOptions, RabbitMqTransport};
+use asya_program::rabbitmq::to_change;
+use asya_transport::rabbitmq::{RabbitError, RabbitMqOptions, RabbitMqTransport};
 use asya_transport::{AdminError, QueueName, Transport as _};
 
 /// Connects, for as long as nobody answers. The error names the variable that has to be changed; `is_url` tells
@@ -13,7 +14,7 @@ pub(crate) async fn connect(
 ) -> anyhow::Result<RabbitMqTransport> {
     let creates = options.queues.auto_create;
     let connected = RabbitMqTransport::connect(options).await;
-    let transport = connected.map_err(|error| anyhow!("{}: {error}", variables(&error, is_url)))?;
+    let transport = connected.map_err(|error| anyhow!("{}: {error}", to_change(&error, is_url)))?;
     if creates {
         ensure_queue(&transport, queue).await?;
     }
@@ -36,21 +37,4 @@ async fn ensure_queue(transport: &RabbitMqTransport, queue: &QueueName) -> anyho
         ));
     }
     Ok(())
-}
-
-/// What has to be changed.
-fn variables(error: &ConnectError, is_url: bool) -> &'static str {
-    let address = |parts: &'static str| if is_url { "ASYA_RABBITMQ_URL" } else { parts };
-    match error {
-        ConnectError::Address(_) => address("ASYA_RABBITMQ_HOST"),
-        ConnectError::Unreachable { .. } => address("ASYA_RABBITMQ_HOST, ASYA_RABBITMQ_PORT"),
-        ConnectError::Login { .. } => address("ASYA_RABBITMQ_USERNAME, ASYA_RABBITMQ_PASSWORD"),
-        ConnectError::Vhost { .. } => address("ASYA_RABBITMQ_VHOST"),
-        ConnectError::Setting { setting, .. } if setting.contains("queue") => "ASYA_QUEUE_ARGUMENTS",
-        ConnectError::Exchange { .. } | ConnectError::Setting { .. } => "ASYA_RABBITMQ_EXCHANGE",
-        ConnectError::TlsFile { .. } => {
-            "ASYA_RABBITMQ_CA_FILE, ASYA_RABBITMQ_CERT_FILE, ASYA_RABBITMQ_KEY_FILE"
-        }
-        ConnectError::Tls { .. } => "ASYA_RABBITMQ_CA_FILE, ASYA_RABBITMQ_TLS",
-    }
 }

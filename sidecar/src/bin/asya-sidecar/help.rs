@@ -1,10 +1,11 @@
 //! `--help`, and the tables of `docs/sidecar.md`, both made from the tables of variables, metrics and exit codes.
 
+use asya_program::help::{self, Below, escaped, heading};
 use asya_sidecar::{METRICS, MetricKind};
 use clap::Parser;
 
 use crate::exit::MEANINGS;
-use crate::variables::{Group, Severity, VARIABLES, Variable};
+use crate::variables::TABLE;
 
 /// Moves messages between the queue of one actor and its runtime, and never loses one.
 ///
@@ -23,122 +24,29 @@ pub(crate) struct Arguments {
     pub(crate) markdown: bool,
 }
 
-/// Width of `--help` below the options.
-const WIDTH: usize = 100;
-
 fn after() -> String {
-    let header = clap::builder::styling::Styles::styled().get_header().to_owned();
-    let title = |text: &str| format!("{header}{text}{header:#}");
-    let mut lines = Vec::new();
-    for group in Group::ALL {
-        lines.push(title(&format!("Variables: {}", group.title())));
-        for variable in of(group) {
-            lines.push(named(variable));
-            wrap(&mut lines, variable.meaning);
-        }
-        lines.push(String::new());
-    }
-    lines.extend([
-        "In brackets: the default. An empty value counts as unset. Durations: 90s, 5m, 1h30m, or seconds."
-            .into(),
-        "A bad value of a variable that the original sidecar has too is a warning, of most others the end."
-            .into(),
-        String::new(),
-        title("Exit codes"),
-    ]);
-    for (code, meaning) in MEANINGS {
-        lines.push(format!("  {code}"));
-        wrap(&mut lines, meaning);
-    }
-    lines.extend([
-        String::new(),
-        title("Example"),
-        "  ASYA_ACTOR_NAME=worker ASYA_RABBITMQ_URL=amqp://guest:guest@localhost/ \\".into(),
-        "  ASYA_SOCKET_DIR=/tmp/worker ASYA_QUEUE_AUTO_CREATE=true asya-sidecar".into(),
-    ]);
-    lines.join("\n")
-}
-
-fn of(group: Group) -> impl Iterator<Item = &'static &'static Variable> {
-    VARIABLES.iter().filter(move |variable| variable.group == group)
-}
-
-/// Its name, its other names and its default.
-fn named(variable: &Variable) -> String {
-    let aliases = match variable.aliases {
-        [] => String::new(),
-        aliases => format!(" (also {})", aliases.join(", ")),
+    let below = Below {
+        notes: &[
+            "In brackets: the default. An empty value counts as unset. Durations: 90s, 5m, 1h30m, or seconds.",
+            "A bad value of a variable that the original sidecar has too is a warning, of most others the end.",
+        ],
+        exit_codes: MEANINGS,
+        examples_title: "Example",
+        examples: &[
+            "ASYA_ACTOR_NAME=worker ASYA_RABBITMQ_URL=amqp://guest:guest@localhost/ \\",
+            "ASYA_SOCKET_DIR=/tmp/worker ASYA_QUEUE_AUTO_CREATE=true asya-sidecar",
+        ],
     };
-    let default = match variable.default_in_words() {
-        "" => String::new(),
-        default => format!(" [{}]", default.replace('`', "")),
-    };
-    format!("  {}{aliases}{default}", variable.name)
-}
-
-/// Adds `text` as indented lines, without the marks of Markdown.
-fn wrap(lines: &mut Vec<String>, text: &str) {
-    const INDENT: &str = "     ";
-    let mut line = String::from(INDENT);
-    for word in text.replace('`', "").split_whitespace() {
-        if line.len() + 1 + word.len() > WIDTH {
-            lines.push(std::mem::replace(&mut line, INDENT.into()));
-        }
-        line.push(' ');
-        line += word;
-    }
-    lines.push(line);
+    help::text(&TABLE, &below)
 }
 
 /// The generated parts of `docs/sidecar.md`, each between the markers that stand there.
 pub(crate) fn markdown() -> String {
-    let parts = [
-        ("variables", variables()),
+    help::markdown([
+        ("variables", help::variables(&TABLE)),
         ("metrics", metrics()),
-        ("exit-codes", exit_codes()),
-    ];
-    parts
-        .map(|(name, lines)| {
-            let table = lines.join("\n");
-            format!("<!-- begin {name} -->\n{table}\n\n<!-- end {name} -->\n")
-        })
-        .concat()
-}
-
-fn variables() -> Vec<String> {
-    let mut lines = Vec::new();
-    for group in Group::ALL {
-        lines.extend(heading(
-            group.title(),
-            "| Variable | Default | Meaning |\n|---|---|---|",
-        ));
-        lines.extend(of(group).map(|variable| row(variable)));
-    }
-    lines
-}
-
-fn heading(title: &str, columns: &str) -> [String; 4] {
-    [
-        String::new(),
-        format!("### {title}"),
-        String::new(),
-        columns.to_owned(),
-    ]
-}
-
-fn row(variable: &Variable) -> String {
-    let aliases = variable.aliases.iter().map(|alias| format!(" Also `{alias}`."));
-    let mark = if variable.severity == Severity::Default && variable.group != Group::WithoutEffect {
-        " †"
-    } else {
-        ""
-    };
-    let default = match (variable.default, variable.otherwise) {
-        ("", otherwise) => otherwise.to_owned(),
-        (default, _) => format!("`{default}`"),
-    };
-    let meaning = escaped(variable.meaning) + &aliases.collect::<String>();
-    format!("| `{}` | {default} | {meaning}{mark} |", variable.name)
+        ("exit-codes", help::exit_codes(MEANINGS)),
+    ])
 }
 
 fn metrics() -> Vec<String> {
@@ -167,16 +75,4 @@ fn metrics() -> Vec<String> {
 fn listed(buckets: &[f64]) -> String {
     let texts: Vec<_> = buckets.iter().map(ToString::to_string).collect();
     texts.join(" ")
-}
-
-fn exit_codes() -> Vec<String> {
-    let rows = MEANINGS
-        .iter()
-        .map(|(code, meaning)| format!("| {code} | {meaning} |"));
-    let head = [String::new(), "| Code | Meaning |\n|---|---|".into()];
-    head.into_iter().chain(rows).collect()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('|', "\\|")
 }

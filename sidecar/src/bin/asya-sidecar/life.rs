@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use asya_program::{Exit, Signal, Signals};
 use asya_sidecar::gateway::{GatewayOptions, GatewayReporter};
 use asya_sidecar::{Config, Meters, Sidecar};
 use asya_transport::rabbitmq::RabbitMqTransport;
 use asya_transport::{QueueName, Transport as _};
-use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::exit::{Exit, Signal};
 use crate::liveness::Watch;
 use crate::settings::Settings;
 use crate::station::{Running, Station};
@@ -22,28 +21,6 @@ const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// How long connections may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// The signals that ask for the end.
-struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.interrupt.recv() => Signal::Interrupt,
-        }
-    }
-}
 
 /// Runs until a signal or a failure ends it. The error says in one line why it could not go on.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {

@@ -7,12 +7,10 @@
 //! Start reading at [`life::run`].
 
 mod broker;
-mod environment;
 mod exit;
 mod help;
 mod life;
 mod liveness;
-mod logging;
 mod mark;
 mod metrics;
 mod server;
@@ -20,13 +18,11 @@ mod settings;
 mod station;
 mod variables;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
+use asya_program::{Environment, Exit, logging, print};
 use clap::Parser as _;
 
-use environment::Environment;
-use exit::Exit;
 use help::Arguments;
 use settings::Reading;
 
@@ -37,59 +33,20 @@ fn main() -> ExitCode {
     }
     let reading = settings::read(&Environment::of_process());
     if arguments.print_config {
-        let shown = serde_json::json!(reading.set);
-        return print(&format!("{shown:#}\n")).into();
+        return print(&reading.shown()).into();
     }
     let actor = reading.set.get(variables::ACTOR_NAME.name).cloned();
-    let _writing = logging::start(reading.log, actor);
+    let _writing = logging::start(reading.log, actor.map(|actor| ("actor", actor)));
     if arguments.check {
-        return check(&reading).into();
+        return reading.check().into();
     }
     start(reading).into()
 }
 
-/// Says what is wrong; all of it, whatever the outcome.
-fn check(reading: &Reading) -> Exit {
-    for warning in &reading.warnings {
-        tracing::warn!("{warning}");
-    }
-    match &reading.settings {
-        Ok(_) => {
-            tracing::info!("the configuration is good");
-            Exit::Success
-        }
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!("{problem}");
-            }
-            Exit::CannotGoOn
-        }
-    }
-}
-
 fn start(reading: Reading) -> Exit {
-    for warning in &reading.warnings {
-        tracing::warn!("{warning}");
-    }
-    let settings = match reading.settings {
-        Ok(settings) => settings,
-        Err(problems) => {
-            for problem in &problems {
-                tracing::error!("{problem}");
-            }
-            return Exit::CannotGoOn;
-        }
+    let Some(settings) = reading.start(env!("CARGO_PKG_VERSION")) else {
+        return Exit::CannotGoOn;
     };
-    let set: Vec<_> = reading
-        .set
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        configuration = set.join(" "),
-        "starting; what is not named here is at its default"
-    );
     // One thread: messages pass through half a dozen tasks, and a wake-up on another core costs more than what most of
     // them do. It moves more than a queue of RabbitMQ delivers.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -106,11 +63,4 @@ fn start(reading: Reading) -> Exit {
         tracing::error!("{error:#}");
         Exit::CannotGoOn
     })
-}
-
-fn print(text: &str) -> Exit {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Exit::Success,
-        Err(_) => Exit::CannotGoOn, // Nobody reads.
-    }
 }

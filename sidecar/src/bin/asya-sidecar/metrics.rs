@@ -72,7 +72,10 @@ type Figure = fn(&GatewayFigures) -> u64;
 struct Gateway {
     reports: Vec<(Counter, Figure)>,
     waiting: Gauge,
+    unacknowledged: Gauge,
     available: Gauge,
+    grpc: Gauge,
+    cancelled: Gauge,
 }
 
 impl Neighbours {
@@ -107,10 +110,12 @@ impl Neighbours {
             for (counter, read) in &gateway.reports {
                 counter.absolute(read(&figures));
             }
-            gateway
-                .waiting
-                .set(u32::try_from(figures.waiting).unwrap_or(u32::MAX));
+            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            gateway.waiting.set(count(figures.waiting));
+            gateway.unacknowledged.set(count(figures.unacknowledged));
             gateway.available.set(f64::from(!figures.away));
+            gateway.grpc.set(f64::from(figures.grpc));
+            gateway.cancelled.set(count(figures.cancelled));
         }
     }
 }
@@ -135,7 +140,10 @@ impl Gateway {
                 report("final", "returned", |it| it.finals_returned),
             ],
             waiting: meters.gauge("gateway_reports_waiting"),
+            unacknowledged: meters.gauge("gateway_reports_unacknowledged"),
             available: meters.gauge("gateway_available"),
+            grpc: meters.gauge("gateway_grpc"),
+            cancelled: meters.gauge("gateway_cancelled_envelopes"),
         }
     }
 }

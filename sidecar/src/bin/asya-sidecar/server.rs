@@ -3,30 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use asya_program::listen;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
 
 use crate::station::Station;
 
 /// Text exposition, as Prometheus asks for it.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Listens at `address`; `:8080` means all addresses, of IPv6 as well where the machine has it.
-pub(crate) async fn listen(address: &str) -> std::io::Result<TcpListener> {
-    let Some(port) = address.strip_prefix(':') else {
-        return TcpListener::bind(address).await;
-    };
-    match TcpListener::bind(format!("[::]:{port}")).await {
-        Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-            TcpListener::bind(format!("0.0.0.0:{port}")).await
-        }
-        bound => bound,
-    }
-}
 
 /// Serves for ever. That nobody can listen there is logged, and no reason to end.
 pub(crate) async fn serve(address: String, station: Arc<Station>) {

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
+use asya_program::{Expected, Problem, Reader};
+use asya_sidecar::METRICS;
 use serde_json::Value;
 
-use crate::environment::{Expected, Problem, Reader};
 use crate::variables as v;
-use asya_sidecar::METRICS;
 
 /// Buckets of a histogram that names none.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

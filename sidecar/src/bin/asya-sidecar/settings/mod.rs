@@ -7,17 +7,15 @@ mod custom_metrics;
 mod gateway;
 mod tree;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use asya_program::environment::{boolean, duration, listen_address, namespace};
+use asya_program::logging::LogSettings;
+use asya_program::{Environment, Expected, Reader, misspelled};
 use asya_sidecar::Config;
 use asya_sidecar::gateway::GatewayOptions;
 use asya_transport::rabbitmq::RabbitMqOptions;
 
-use crate::environment::{
-    Environment, Expected, Problem, Reader, boolean, duration, listen_address, misspelled, namespace,
-};
-use crate::logging::{Format, Level};
 use crate::variables as v;
 
 pub(crate) use custom_metrics::{CustomKind, CustomMetric};
@@ -45,34 +43,13 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
 }
 
-/// How log lines look. It is known even when nothing else is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogSettings {
-    pub(crate) level: Level,
-    /// `None`: whatever suits the place where they go.
-    pub(crate) format: Option<Format>,
-}
-
 /// What became of reading the environment.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    /// The settings, unless there are problems.
-    pub(crate) settings: Result<Settings, Vec<Problem>>,
-    /// What is odd, and what holds instead.
-    pub(crate) warnings: Vec<Problem>,
-    /// How to say it.
-    pub(crate) log: LogSettings,
-    /// The variables that are set, with values that may be shown.
-    pub(crate) set: BTreeMap<&'static str, String>,
-}
+pub(crate) type Reading = asya_program::Reading<Settings>;
 
 /// Reads the environment.
 pub(crate) fn read(environment: &Environment<'_>) -> Reading {
     let mut reader = Reader::new(environment);
-    let log = LogSettings {
-        level: reader.get(&v::LOG_LEVEL, log_level),
-        format: reader.optional(&v::LOG_FORMAT, log_format),
-    };
+    let log = LogSettings::read(&mut reader, &v::LOG_LEVEL, &v::LOG_FORMAT);
     reader.get(&v::TRANSPORT, transport);
     let tree = tree::read(&mut reader);
     let rabbitmq = broker::read(&mut reader);
@@ -84,14 +61,17 @@ pub(crate) fn read(environment: &Environment<'_>) -> Reading {
     let custom_metrics = custom_metrics::read(&mut reader);
     let grace = reader.get(&v::SHUTDOWN_GRACE, duration);
     let mut warnings = reader.warnings;
-    warnings.extend(misspelled(environment));
+    warnings.extend(misspelled(environment, &v::TABLE));
     let settings = match (tree, rabbitmq, custom_metrics) {
         (Some(tree), Some(rabbitmq), Some(custom_metrics)) if reader.problems.is_empty() => Ok(Settings {
+            gateway: gateway.map(|gateway| GatewayOptions {
+                actor: tree.config.actor.clone(),
+                ..gateway
+            }),
             config: tree.config,
             reports: tree.reports,
             rabbitmq,
             is_url,
-            gateway,
             listen: enabled.then_some(listen),
             namespace,
             custom_metrics,
@@ -112,25 +92,6 @@ fn transport(value: &str) -> Result<(), Expected> {
         "rabbitmq" => Ok(()),
         "sqs" => Err(Expected::new("rabbitmq").because("is not in this build yet")),
         _ => Err(Expected::new("rabbitmq")),
-    }
-}
-
-fn log_level(value: &str) -> Result<Level, Expected> {
-    match value.to_ascii_uppercase().as_str() {
-        "DEBUG" => Ok(Level::Debug),
-        "INFO" => Ok(Level::Info),
-        "WARN" | "WARNING" => Ok(Level::Warn),
-        "ERROR" => Ok(Level::Error),
-        _ => Err(Expected::new("DEBUG, INFO, WARN or ERROR")),
-    }
-}
-
-fn log_format(value: &str) -> Result<Format, Expected> {
-    match value.to_ascii_lowercase().as_str() {
-        "json" => Ok(Format::Json),
-        "text" => Ok(Format::Text),
-        "pretty" => Ok(Format::Pretty),
-        _ => Err(Expected::new("json, text or pretty")),
     }
 }
 

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use asya_sidecar::gateway::GatewayProtocol;
 use asya_sidecar::{Credit, Protocol, RetryPolicy, Role};
 use asya_transport::rabbitmq::Address;
 
@@ -279,11 +281,47 @@ fn custom_metrics_are_checked_one_by_one() {
 }
 
 #[test]
+fn the_gateway_is_told_in_its_protocol_with_its_token() {
+    let url = ("ASYA_GATEWAY_URL", "http://gateway:8080");
+    let gateway = good(&[url]).gateway.expect("a gateway");
+    assert_eq!(gateway.protocol, GatewayProtocol::Auto);
+    assert!(gateway.token.is_none());
+    assert_eq!(gateway.actor, "worker");
+    let gateway = good(&[
+        url,
+        ("ASYA_GATEWAY_PROTOCOL", "http"),
+        ("ASYA_GATEWAY_TOKEN", "hush"),
+    ]);
+    let gateway = gateway.gateway.expect("a gateway");
+    assert_eq!(gateway.protocol, GatewayProtocol::Http);
+    assert_eq!(format!("{:?}", gateway.token), "Some(GatewayToken(…))");
+    let file = ("ASYA_GATEWAY_TOKEN_FILE", "/secret");
+    let gateway = good(&[url, file]).gateway.expect("a gateway");
+    assert_eq!(format!("{:?}", gateway.token), "Some(GatewayToken(/secret))");
+    for (bad, said) in [
+        (vec![("ASYA_GATEWAY_PROTOCOL", "grpc")], "auto or http"),
+        (vec![("ASYA_GATEWAY_TOKEN", "two words")], "visible ASCII"),
+        (vec![("ASYA_GATEWAY_TOKEN_FILE", "/empty")], "/empty"),
+        (vec![("ASYA_GATEWAY_TOKEN_FILE", "/nowhere")], "/nowhere"),
+        (vec![("ASYA_GATEWAY_TOKEN", "hush"), file], "one of the two"),
+    ] {
+        let problems = problems(&bad);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(said), "{problems:?}");
+        assert!(
+            !problems[0].contains("two words") && !problems[0].contains("hush"),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn what_is_set_is_shown_without_secrets() {
     let reading = reading(&[
         ("ASYA_RABBITMQ_URL", "amqp://me:hush@host/v"),
         ("ASYA_RABBITMQ_PASSWORD", "hush"),
         ("ASYA_GATEWAY_URL", "http://me:hush@gateway"),
+        ("ASYA_GATEWAY_TOKEN", "hush"),
     ]);
     let shown = format!("{:?}", reading.set);
     assert!(!shown.contains("hush"), "{shown}");

@@ -4,11 +4,10 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use asya_program::environment::{actor_name, at_least_one, boolean, duration, positive_duration, size, text};
+use asya_program::{Expected, Reader};
 use asya_sidecar::{Config, Credit, ErrorNames, Protocol, RetryPolicy, Role};
 
-use crate::environment::{
-    Expected, Reader, actor_name, at_least_one, boolean, duration, positive_duration, size, text,
-};
 use crate::variables as v;
 
 /// Longest wait that a delayed message can have.

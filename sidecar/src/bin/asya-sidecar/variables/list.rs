@@ -1,6 +1,9 @@
 //! The table itself, group by group.
 
-use super::{Group, Shown, Variable};
+use asya_program::Shown;
+use asya_program::rabbitmq::variables as rabbitmq;
+
+use super::{Group, Variable};
 
 /// Declares the variables and the list of them all.
 macro_rules! variables {
@@ -28,35 +31,18 @@ variables! {
         "Actor that takes envelopes that failed.")
         .aliases(&["ASYA_STEP_ERROR_END"]).fatal();
 
-    RABBITMQ_URL = Variable::contract("ASYA_RABBITMQ_URL", "", Group::RabbitMq,
-        "Whole address, `amqp://USER:PASSWORD@HOST:PORT/VHOST` or `amqps://…`, special characters \
-         percent-encoded. Wins over the parts below.")
-        .shown(Shown::Url).fatal();
-    RABBITMQ_HOST = Variable::contract("ASYA_RABBITMQ_HOST", "localhost", Group::RabbitMq,
-        "Host of the broker.");
-    RABBITMQ_PORT = Variable::contract("ASYA_RABBITMQ_PORT", "", Group::RabbitMq,
-        "Port of the broker.")
-        .otherwise("5672, with TLS 5671");
-    RABBITMQ_USERNAME = Variable::contract("ASYA_RABBITMQ_USERNAME", "guest", Group::RabbitMq,
-        "User name, not encoded.");
-    RABBITMQ_PASSWORD = Variable::contract("ASYA_RABBITMQ_PASSWORD", "guest", Group::RabbitMq,
-        "Password, not encoded.")
-        .shown(Shown::Never);
-    RABBITMQ_PASSWORD_FILE = Variable::new("ASYA_RABBITMQ_PASSWORD_FILE", "", Group::RabbitMq,
-        "File that holds the password, in place of `ASYA_RABBITMQ_PASSWORD` or of one in the URL. A line end at its \
-         end does not count.");
-    RABBITMQ_VHOST = Variable::new("ASYA_RABBITMQ_VHOST", "/", Group::RabbitMq,
-        "Virtual host, not encoded.");
-    RABBITMQ_TLS = Variable::new("ASYA_RABBITMQ_TLS", "false", Group::RabbitMq,
-        "Whether TLS is spoken. A URL says so by its scheme.");
-    RABBITMQ_CA_FILE = Variable::new("ASYA_RABBITMQ_CA_FILE", "", Group::RabbitMq,
-        "PEM file with certificate authorities that are trusted beside those of the system.");
-    RABBITMQ_CERT_FILE = Variable::new("ASYA_RABBITMQ_CERT_FILE", "", Group::RabbitMq,
-        "PEM file with the certificate that is shown to the broker. Read anew for each connection.");
-    RABBITMQ_KEY_FILE = Variable::new("ASYA_RABBITMQ_KEY_FILE", "", Group::RabbitMq,
-        "PEM file with the private key of that certificate.");
-    RABBITMQ_EXCHANGE = Variable::contract("ASYA_RABBITMQ_EXCHANGE", "asya", Group::RabbitMq,
-        "Topic exchange that messages are published to. Declared durable, without arguments.");
+    RABBITMQ_URL = rabbitmq::url(Group::RabbitMq);
+    RABBITMQ_HOST = rabbitmq::host(Group::RabbitMq);
+    RABBITMQ_PORT = rabbitmq::port(Group::RabbitMq);
+    RABBITMQ_USERNAME = rabbitmq::username(Group::RabbitMq);
+    RABBITMQ_PASSWORD = rabbitmq::password(Group::RabbitMq);
+    RABBITMQ_PASSWORD_FILE = rabbitmq::password_file(Group::RabbitMq);
+    RABBITMQ_VHOST = rabbitmq::vhost(Group::RabbitMq);
+    RABBITMQ_TLS = rabbitmq::tls(Group::RabbitMq);
+    RABBITMQ_CA_FILE = rabbitmq::ca_file(Group::RabbitMq);
+    RABBITMQ_CERT_FILE = rabbitmq::cert_file(Group::RabbitMq);
+    RABBITMQ_KEY_FILE = rabbitmq::key_file(Group::RabbitMq);
+    RABBITMQ_EXCHANGE = rabbitmq::exchange(Group::RabbitMq);
     RABBITMQ_PREFETCH = Variable::contract("ASYA_RABBITMQ_PREFETCH", "", Group::RabbitMq,
         "How many messages may be held unsettled. Unset: chosen by how long the handler takes.")
         .otherwise("tuned, 1 to 1024");
@@ -112,12 +98,20 @@ variables! {
     GATEWAY_URL = Variable::contract("ASYA_GATEWAY_URL", "", Group::Gateway,
         "Base URL of the gateway. A gateway that is away never stops a message of a step.")
         .otherwise("no reports").shown(Shown::Url).fatal();
+    GATEWAY_PROTOCOL = Variable::new("ASYA_GATEWAY_PROTOCOL", "auto", Group::Gateway,
+        "`auto`: gRPC where the gateway offers it, HTTP otherwise; it is asked again every minute. `http`: HTTP always.");
+    GATEWAY_TOKEN = Variable::new("ASYA_GATEWAY_TOKEN", "", Group::Gateway,
+        "Bearer token that the gateway asks sidecars for. It wins over a user and password in the URL.")
+        .otherwise("none").shown(Shown::Never);
+    GATEWAY_TOKEN_FILE = Variable::new("ASYA_GATEWAY_TOKEN_FILE", "", Group::Gateway,
+        "File with that token, read again every 30 s.")
+        .otherwise("none");
     GATEWAY_TIMEOUT = Variable::new("ASYA_GATEWAY_TIMEOUT", "5s", Group::Gateway,
-        "Longest time for one request to the gateway.");
+        "Longest time for one request to the gateway, and for the acknowledgement of a report.");
     GATEWAY_FINAL_PATIENCE = Variable::new("ASYA_GATEWAY_FINAL_PATIENCE", "30s", Group::Gateway,
         "How long an end actor tries to report a final status before its message returns to the queue.");
     GATEWAY_PROGRESS_RATE = Variable::new("ASYA_GATEWAY_PROGRESS_RATE", "100", Group::Gateway,
-        "Most progress reports per second; 0 for no limit. What is beyond is left out.");
+        "Most progress reports per second; 0 for no limit. What is beyond is left out. Children, retries, items of streams and final reports do not count.");
     GATEWAY_REGISTER_CHILDREN = Variable::new("ASYA_GATEWAY_REGISTER_CHILDREN", "true", Group::Gateway,
         "Whether results of a fan-out are made known to the gateway. The original's gateway also runs them, with a null payload: set this to false with such a gateway.");
 

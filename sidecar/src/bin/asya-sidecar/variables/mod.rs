@@ -1,52 +1,22 @@
 //! The variables that the sidecar reads, as one table.
 //!
 //! What it is: the single source for reading, `--help`, the log line at the start and the page `docs/sidecar.md`.
-//! What it is not: it reads nothing; that is [`environment`](crate::environment).
+//! What it is not: it reads nothing; that is [`settings`](crate::settings).
 
 mod list;
 
 pub(crate) use list::*;
 
-/// One variable.
-#[derive(Debug)]
-pub(crate) struct Variable {
-    /// What it is called.
-    pub(crate) name: &'static str,
-    /// Other names for it; the first that is set counts, and the canonical one before all.
-    pub(crate) aliases: &'static [&'static str],
-    /// The default as one would write it; empty where there is none.
-    pub(crate) default: &'static str,
-    /// What holds without a value, where that cannot be written as one.
-    pub(crate) otherwise: &'static str,
-    /// Where it belongs.
-    pub(crate) group: Group,
-    /// What it does, in one sentence or two.
-    pub(crate) meaning: &'static str,
-    /// How its value may be shown.
-    pub(crate) shown: Shown,
-    /// What a bad value leads to.
-    pub(crate) severity: Severity,
-}
+use asya_program::Table;
 
-/// How a value may be shown in logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// As it is.
-    Plain,
-    /// Not at all.
-    Never,
-    /// As a URL without user, password and query.
-    Url,
-}
+/// One variable of the sidecar.
+pub(crate) type Variable = asya_program::Variable<Group>;
 
-/// What a bad value leads to (rulings 23).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
-    /// The sidecar does not start.
-    Fatal,
-    /// A warning, and the default holds: the original did the same without a word.
-    Default,
-}
+/// All of them.
+pub(crate) static TABLE: Table<Group> = Table {
+    variables: VARIABLES,
+    elsewhere: ELSEWHERE,
+};
 
 /// What a variable is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +34,8 @@ pub(crate) enum Group {
     WithoutEffect,
 }
 
-impl Group {
-    /// All, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 11] = [
+impl asya_program::Group for Group {
+    const ALL: &'static [Self] = &[
         Self::Actor,
         Self::RabbitMq,
         Self::Queues,
@@ -80,7 +49,7 @@ impl Group {
         Self::WithoutEffect,
     ];
 
-    pub(crate) const fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Actor => "Actor",
             Self::RabbitMq => "RabbitMQ",
@@ -95,90 +64,62 @@ impl Group {
             Self::WithoutEffect => "Accepted without effect in this build",
         }
     }
-}
 
-impl Variable {
-    /// A variable that the original reads too.
-    const fn contract(
-        name: &'static str,
-        default: &'static str,
-        group: Group,
-        meaning: &'static str,
-    ) -> Self {
-        Self {
-            name,
-            aliases: &[],
-            default,
-            otherwise: "",
-            group,
-            meaning,
-            shown: Shown::Plain,
-            severity: Severity::Default,
-        }
-    }
-
-    /// A variable of ours.
-    const fn new(name: &'static str, default: &'static str, group: Group, meaning: &'static str) -> Self {
-        Self::contract(name, default, group, meaning).fatal()
-    }
-
-    const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
-        self.aliases = aliases;
-        self
-    }
-
-    const fn otherwise(mut self, otherwise: &'static str) -> Self {
-        self.otherwise = otherwise;
-        self
-    }
-
-    const fn shown(mut self, shown: Shown) -> Self {
-        self.shown = shown;
-        self
-    }
-
-    const fn fatal(mut self) -> Self {
-        self.severity = Severity::Fatal;
-        self
-    }
-
-    /// The default in words.
-    pub(crate) const fn default_in_words(&self) -> &'static str {
-        if self.default.is_empty() {
-            self.otherwise
-        } else {
-            self.default
-        }
+    fn has_effect(self) -> bool {
+        self != Self::WithoutEffect
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use asya_program::{Environment, misspelled};
 
     use super::*;
 
     #[test]
-    fn every_name_is_listed_once() {
-        let mut names = HashSet::new();
-        for variable in VARIABLES {
-            for name in variable.aliases.iter().chain([&variable.name]) {
-                assert!(names.insert(*name), "{name} is listed twice");
-            }
+    fn the_table_is_in_order() {
+        assert_eq!(TABLE.mistakes(), Vec::<String>::new());
+    }
+
+    fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
+        let environment = Environment {
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            read_file: &|_| unreachable!("no file is named"),
+        };
+        let found = misspelled(&environment, &TABLE);
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn slips_are_found() {
+        for (typo, meant) in [
+            ("ASYA_RABBITMQ_PASWORD", "ASYA_RABBITMQ_PASSWORD"),
+            ("ASYA_ACTORNAME", "ASYA_ACTOR_NAME"),
+            ("ASYA_RUNTIME_TIMOUT", "ASYA_RUNTIME_TIMEOUT"),
+            ("ASYA_LOG_LEVLE", "ASYA_LOG_LEVEL"),
+            ("ASYA_STEP_HAPPY_ENDS", "ASYA_STEP_HAPPY_END"),
+        ] {
+            let found = warnings(&[(typo, "x")]);
+            assert_eq!(found.len(), 1, "{typo}");
+            assert!(found[0].contains(meant), "{found:?}");
         }
     }
 
     #[test]
-    fn every_group_has_variables_that_stand_together() {
-        let mut order: Vec<_> = VARIABLES.iter().map(|variable| variable.group).collect();
-        order.dedup();
-        assert_eq!(order, Group::ALL);
-    }
-
-    #[test]
-    fn every_meaning_is_a_sentence() {
-        for variable in VARIABLES {
-            assert!(variable.meaning.ends_with('.'), "{}", variable.name);
-        }
+    fn what_belongs_to_others_is_left_alone() {
+        let others = [
+            ("ASYA_HANDLER", "a.b"),
+            ("ASYA_HANDLR", "a.b"),
+            ("ASYA_S3_BUCKET", "b"),
+            ("ASYA_MY_OWN_SETTING", "1"),
+            ("ASYA_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+            ("ASYA_GATEWAY_PORT", "tcp://10.0.0.1:80"),
+            ("ASYA_GATEWAY_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("RABBITMQ_PASWORD", "x"),
+        ];
+        assert_eq!(warnings(&others), Vec::<String>::new());
     }
 }

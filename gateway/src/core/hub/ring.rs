@@ -1,0 +1,141 @@
+//! The latest updates of one envelope, in order, as many as are worth keeping. Pure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use asya_gateway_store::Update;
+use asya_runtime_protocol::RawJson;
+
+/// Most updates kept.
+const UPDATES: usize = 256;
+/// Most bytes kept, unless one update alone has more.
+const BYTES: usize = 256 * 1024;
+
+/// The latest updates.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    /// Every update after this id, up to `last`, is here.
+    floor: i64,
+    last: i64,
+    updates: VecDeque<Arc<Update>>,
+    bytes: usize,
+}
+
+/// What comes after a place in the order.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// This.
+    Update(Arc<Update>),
+    /// Something that was dropped: the store has it.
+    Dropped,
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Ring {
+    /// Id of the last update.
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// Every update after this id, up to the last, is here.
+    pub(super) fn floor(&self) -> i64 {
+        self.floor
+    }
+
+    /// Adds an update; those that are not later than the last one are known already.
+    pub(super) fn push(&mut self, update: Arc<Update>) {
+        if update.id <= self.last {
+            return;
+        }
+        self.last = update.id;
+        self.bytes += weight(&update);
+        self.updates.push_back(update);
+        while self.updates.len() > UPDATES || (self.bytes > BYTES && self.updates.len() > 1) {
+            let Some(dropped) = self.updates.pop_front() else {
+                break;
+            };
+            self.bytes -= weight(&dropped);
+            self.floor = dropped.id;
+        }
+    }
+
+    /// What comes after the update of this id.
+    pub(super) fn after(&self, id: i64) -> Next {
+        if id < self.floor {
+            return Next::Dropped;
+        }
+        let place = self.updates.partition_point(|update| update.id <= id);
+        match self.updates.get(place) {
+            Some(update) => Next::Update(Arc::clone(update)),
+            None => Next::Nothing,
+        }
+    }
+}
+
+/// About how much memory an update takes.
+pub(super) fn weight(update: &Update) -> usize {
+    let raw = |raw: &Option<RawJson>| raw.as_ref().map_or(0, RawJson::len);
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let actors = update
+        .actors
+        .as_ref()
+        .map_or(0, |actors| actors.iter().map(|actor| actor.len() + 24).sum());
+    size_of::<Update>()
+        + raw(&update.result)
+        + raw(&update.failure)
+        + update.partial.as_ref().map_or(0, |partial| partial.value.len())
+        + text(&update.message)
+        + text(&update.error)
+        + text(&update.actor)
+        + actors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::update;
+
+    fn ids(ring: &Ring, mut after: i64) -> Vec<i64> {
+        let mut ids = Vec::new();
+        while let Next::Update(update) = ring.after(after) {
+            after = update.id;
+            ids.push(after);
+        }
+        ids
+    }
+
+    #[test]
+    fn updates_come_in_order_each_once() {
+        let mut ring = Ring::default();
+        for id in [3, 3, 5, 4, 9] {
+            ring.push(Arc::new(update("e", id, false)));
+        }
+        assert_eq!(ids(&ring, 0), [3, 5, 9]);
+        assert_eq!(ids(&ring, 4), [5, 9]);
+        assert_eq!((ring.after(9), ring.last()), (Next::Nothing, 9));
+    }
+
+    #[test]
+    fn what_is_too_much_is_dropped_and_said_to_be() {
+        let mut ring = Ring::default();
+        for id in 1..=2 * i64::try_from(UPDATES).unwrap() {
+            ring.push(Arc::new(update("e", id, false)));
+        }
+        assert_eq!(ring.updates.len(), UPDATES);
+        assert_eq!(ring.after(ring.floor() - 1), Next::Dropped);
+        assert_eq!(ids(&ring, ring.floor()).len(), UPDATES);
+        let mut large = update("e", 10_000, false);
+        large.message = Some("x".repeat(2 * BYTES));
+        ring.push(Arc::new(large));
+        assert_eq!((ring.updates.len(), ring.floor()), (1, 9_999.min(ring.floor())));
+        assert_eq!(ids(&ring, ring.floor()), [10_000]);
+        ring.push(Arc::new(update("e", 10_001, false)));
+        assert_eq!(
+            ids(&ring, ring.floor()),
+            [10_001],
+            "nothing large is kept for longer than it is the last one"
+        );
+        assert!(ring.bytes < BYTES);
+    }
+}

@@ -1,0 +1,9 @@
+//! PostgreSQL itself: databases of the original, migrations, addresses, and what happens when the server goes away.
+#![expect(clippy::unwrap_used, reason = "tests fail where they stand")]
+
+mod addresses;
+mod faults;
+mod lost_answers;
+mod migrations;
+mod original;
+mod words;

@@ -1,0 +1,7 @@
+//! Who is let in: real requests to a real socket, and an identity provider that really signs.
+
+mod keys;
+mod oidc;
+mod origins;
+mod provider;
+mod setup;

@@ -1,0 +1,49 @@
+//! Finds variables that somebody meant for us and misspelled.
+
+use super::{Environment, Problem};
+use crate::table::Table;
+use crate::variable::Group;
+
+/// A warning for each variable that nobody knows and that is nearly one of the program's.
+pub fn misspelled<G: Group>(environment: &Environment<'_>, table: &Table<G>) -> Vec<Problem> {
+    let ours: Vec<_> = table.names().collect();
+    environment
+        .variables
+        .iter()
+        .filter(|(name, value)| {
+            let is_known = ours
+                .iter()
+                .chain(table.elsewhere)
+                .any(|known| *known == name.as_str());
+            !is_known && !names_a_service(name, value)
+        })
+        .filter_map(|(name, _)| {
+            nearest(name, &ours, table.elsewhere).map(|meant| {
+                Problem::new(
+                    name,
+                    format!("not known and without effect; did you mean {meant}?"),
+                )
+            })
+        })
+        .collect()
+}
+
+/// Kubernetes tells every container of the services around it, in variables that begin with their names.
+fn names_a_service(name: &str, value: &str) -> bool {
+    name.contains("_SERVICE_")
+        || name.ends_with("_SERVICE")
+        || name.contains("_PORT_")
+        || value.starts_with("tcp://")
+        || value.starts_with("udp://")
+}
+
+fn nearest(name: &str, ours: &[&'static str], elsewhere: &'static [&'static str]) -> Option<&'static str> {
+    let word = name.strip_prefix("ASYA_")?;
+    let (distance, meant) = ours
+        .iter()
+        .chain(elsewhere)
+        .filter_map(|known| Some((strsim::osa_distance(word, known.strip_prefix("ASYA_")?), *known)))
+        .min_by_key(|(distance, _)| *distance)?;
+    let is_ours = ours.contains(&meant);
+    (is_ours && distance <= (word.len() / 5).max(1)).then_some(meant)
+}
