@@ -11,7 +11,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # Tests of single crates. Whole-system tests and benches have targets of their own.
 CRATES := --workspace --exclude asya-tests --exclude asya-benches
 
-.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-cov lint lint-rust lint-files bench soak soak-local fuzz clean \
+.PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-mcp test-cov lint lint-rust lint-files bench soak soak-local fuzz clean \
 	deps-build deps-test deps-lint
 
 help: ## | Show this list
@@ -25,7 +25,7 @@ demo: ## 10 s; cold 4 min | Build the command line, run the document pipeline, c
 build: deps-build ## 1 min; cold 6 min | Build everything for development
 	cargo build --workspace
 
-test: test-unit test-integration test-e2e test-rabbitmq ## 16 min; cold 24 min | Install what the tests need, run all tests
+test: test-unit test-integration test-e2e test-rabbitmq test-mcp ## 16 min; cold 24 min | Install what the tests need, run all tests
 
 test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the example's handlers
 	cargo test $(CRATES) --lib --bins
@@ -42,6 +42,9 @@ test-e2e: deps-test ## 4 min | The command line as a whole, and every command of
 
 test-rabbitmq: deps-test ## 5 min | The sidecar as a program on throwaway RabbitMQ nodes, and faults of all kinds
 	cargo test --package asya-tests --lib --test sidecar --test faults
+
+test-mcp: deps-test ## 2 min; cold 3 min | The official MCP conformance suite and a client in Python against the gateway
+	tests/mcp/run.sh
 
 test-cov: deps-test ## 10 min | Line coverage of the Rust tests; not part of CI
 	@scripts/coverage.sh

@@ -81,6 +81,12 @@ impl Route {
             .unwrap_or(1)
     }
 
+    /// Notes which attempt this is.
+    pub fn set_attempt(&mut self, attempt: u32) {
+        self.metadata
+            .insert(ATTEMPT, &RawJson::trusted(attempt.to_string()));
+    }
+
     /// Whether this envelope id has already been split; see [`child_id`](crate::child_id).
     pub fn is_split(&self) -> bool {
         self.metadata.get_str(SPLIT).is_some()

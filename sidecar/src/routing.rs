@@ -314,6 +314,9 @@ fn identity(input: &Envelope, index: usize) -> (String, Option<String>) {
 /// Writes down in the metadata what later hops need to know, whatever the handler made of it (rulings 3).
 fn note_hop(route: &mut Route, input: &Envelope, index: usize, count: usize) {
     route.set_step(input.route.step() + 1);
+    if input.route.attempt() > 1 {
+        route.set_attempt(input.route.attempt());
+    }
     let is_split = index == 0 && (count > 1 || input.route.is_split());
     if is_split {
         route.set_split();

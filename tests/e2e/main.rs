@@ -15,4 +15,5 @@ mod run;
 mod sending;
 mod shapes;
 mod terminal;
+mod tools;
 mod workers;

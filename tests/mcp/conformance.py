@@ -54,6 +54,8 @@ def run(revision, url, name, excused):
     unexpected = [check for check in failed if check["id"] not in excused]
     lines += [f"    {check['id']} does not apply: {excused[check['id']]}" for check in failed if check["id"] in excused]
     lines += [f"    {check['id']} FAILED: {check.get('errorMessage', '')}" for check in unexpected]
+    warned = [check for check in checks if check["status"] == "WARNING"]
+    lines += [f"    {check['id']} warns: {check.get('errorMessage', '')}" for check in warned]
     stale = set(excused) - {check["id"] for check in failed}
     lines += [f"    {check} is excused in scenarios.yaml and did not fail" for check in sorted(stale)]
     # A scenario that checked nothing has shown nothing.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a server may take to start, after a crash too.
-const STARTING: Duration = Duration::from_secs(60);
+const STARTING: Duration = Duration::from_mins(1);
 
 /// Who may log in without a password, and who may not: members of [`GUARDED`].
 const ADMISSION: &str = "local all all trust\nhost all +guarded 127.0.0.1/32 scram-sha-256\n\

@@ -89,6 +89,8 @@ async fn connection(
     let Ok(server) = TcpStream::connect(server).await else {
         return;
     };
+    // It must not add delays of its own. A socket that cannot be told so is broken, which shows when it is used.
+    let _told = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {

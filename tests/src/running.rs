@@ -190,6 +190,11 @@ impl Running {
         self.stdout.text()
     }
 
+    /// What it has written to standard error so far.
+    pub fn stderr_text(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Finished {
         let deadline = Instant::now() + LIMIT;

@@ -70,6 +70,9 @@ enum Command {
     /// What the memory section starts
     #[command(name = measure::memory::PROBE, hide = true)]
     MemoryProbe,
+    /// What the section about streams starts
+    #[command(name = measure::gateway::streams::SERVER, hide = true)]
+    GatewayServer,
 }
 
 #[tokio::main]
@@ -81,6 +84,7 @@ async fn main() -> Result<()> {
     };
     match arguments.command.take() {
         Some(Command::MemoryProbe) => Ok(writeln!(stdout(), "{}", measure::memory::probe().await?)?),
+        Some(Command::GatewayServer) => measure::gateway::streams::serve(&arguments.options()).await,
         Some(Command::Profile { way, credit, slots }) => {
             let options = arguments.options();
             let sample = Comparisons::new(&options, &say)

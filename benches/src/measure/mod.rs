@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use crate::figures::{Report, Row, Skipped};
 use crate::machine::Machine;
 
+pub mod gateway;
 pub mod hop;
 pub mod memory;
 pub mod overhead;
@@ -56,6 +57,14 @@ pub enum Section {
     Resources,
     /// A hop on RabbitMQ with a gateway that is dead, slow or lying, beside one without a gateway.
     Gateway,
+    /// Calls a second that are durable, beside a bare loop of inserts.
+    GatewaySubmits,
+    /// Progress reports a second over gRPC, beside HTTP.
+    GatewayReports,
+    /// Ten thousand open streams: memory, and an event to all of them.
+    GatewayStreams,
+    /// A call through three actors to its last event.
+    GatewayCalls,
 }
 
 impl Section {
@@ -78,6 +87,10 @@ impl Section {
             Self::Latency => rabbitmq::latency::SECTION,
             Self::Resources => rabbitmq::resources::SECTION,
             Self::Gateway => rabbitmq::gateway::SECTION,
+            Self::GatewaySubmits => gateway::submits::SECTION,
+            Self::GatewayReports => gateway::reports::SECTION,
+            Self::GatewayStreams => gateway::streams::SECTION,
+            Self::GatewayCalls => gateway::calls::SECTION,
         }
     }
 }
@@ -160,6 +173,10 @@ async fn measure<'a>(
         | Section::Latency
         | Section::Resources
         | Section::Gateway => return rabbitmq::section(section, options, say, field).await,
+        Section::GatewaySubmits
+        | Section::GatewayReports
+        | Section::GatewayStreams
+        | Section::GatewayCalls => return gateway::section(section, options, say).await,
     };
     Ok(Outcome::Measured(rows))
 }

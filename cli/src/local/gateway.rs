@@ -1,14 +1,13 @@
 //! The gateway of a local pipeline: the same as in a cluster, on a port of this machine, with its envelopes in the
 //! state directory. The sidecars report to it over the same connections as they would there.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use asya_gateway::core::ToolBook;
-use asya_gateway::life::Server;
+use asya_gateway::life::{Server, StartError};
 use asya_gateway::settings::Settings;
 use asya_sidecar::gateway::{GatewayAddress, GatewayOptions, GatewayReporter};
 use asya_sidecar::{FinalReport, Notices, Progress, ReportError, Reporter};
@@ -50,19 +49,22 @@ impl LocalGateway {
         project_dir: &Path,
         transport: Arc<dyn Transport>,
     ) -> anyhow::Result<Self> {
-        let tools = match tool_file(project_dir) {
-            Some(path) => ToolBook::open(&path)?,
-            None => ToolBook::empty(),
+        let tools = tool_file(project_dir);
+        let start = async |port: u16| {
+            let tools = tools
+                .as_deref()
+                .map_or_else(|| Ok(ToolBook::empty()), ToolBook::open)?;
+            let settings = Settings::embedded(state_dir, port, Arc::clone(&transport), tools);
+            anyhow::Ok(Server::start(settings).await)
         };
-        let port = match port {
-            Port::Exactly(port) => port,
-            Port::Rather(port) if is_free(port) => port,
-            Port::Rather(_) => 0,
+        let started = match port {
+            Port::Exactly(port) => start(port).await?,
+            Port::Rather(port) => match start(port).await? {
+                Err(StartError::Bind(_)) => start(0).await?,
+                started => started,
+            },
         };
-        let settings = Settings::embedded(state_dir, port, transport, tools);
-        let server = Server::start(settings)
-            .await
-            .context("failed to start the gateway")?;
+        let server = started.context("failed to start the gateway")?;
         Ok(Self {
             url: server.url(),
             server: Mutex::new(server),
@@ -110,10 +112,6 @@ impl LocalGateway {
 fn tool_file(project_dir: &Path) -> Option<PathBuf> {
     let paths = ["asya.yaml", "asya.yml"].map(|name| project_dir.join(name));
     paths.into_iter().find(|path| path.is_file())
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 impl Reporter for Both {

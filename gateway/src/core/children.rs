@@ -1,8 +1,10 @@
 //! What sidecars say: reports, and envelopes that came of a fan-out.
 
+use asya_gateway_store::state::creation::check;
 use asya_gateway_store::{Applied, Created, NewEnvelope, Outcome, Report, StoreError, View};
 
 use super::cancel::cancellation;
+use super::error::RegisterError;
 use super::metrics::{self, ReportSource};
 use super::{Gateway, options::Patience};
 
@@ -26,7 +28,8 @@ impl Gateway {
         &self,
         source: ReportSource,
         child: NewEnvelope,
-    ) -> Result<Created, StoreError> {
+    ) -> Result<Created, RegisterError> {
+        check(&child)?;
         let Patience { lease, .. } = self.inner.options.patience;
         let store = &self.inner.options.store;
         let created = store.create(child, lease).await;

@@ -5,31 +5,52 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use asya_gateway_store::{Applied, OutboxEntry, OutboxOutcome, Report, Store, StoreError};
+use asya_gateway_store::{
+    Applied, Final, OutboxEntry, OutboxOutcome, Report, ReportEvent, Store, StoreError,
+};
+use asya_runtime_protocol::RawJson;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::bulletin::Bulletin;
 
-/// Items of one transaction, unless one caller alone brings more.
-const BATCH: usize = 512;
+/// Items and bytes of one transaction, unless one caller alone brings more.
+const BATCH: (usize, usize) = (512, 16 * 1024 * 1024);
 /// Callers that may wait; more are held at the door.
 const WAITING: usize = 4096;
 
 /// What is done at a desk.
 pub(super) trait Work: Clone + Send + Sync + 'static {
+    /// About how many bytes it has.
+    fn weight(&self) -> usize;
+
     /// One transaction. As many answers as items, in their order.
     fn run(store: &dyn Store, items: Vec<Self>) -> BoxFuture<'_, Result<Vec<Applied>, StoreError>>;
 }
 
 impl Work for Report {
+    fn weight(&self) -> usize {
+        let raw = |raw: &Option<RawJson>| raw.as_ref().map_or(0, RawJson::len);
+        match &self.event {
+            ReportEvent::Partial(partial) => partial.value.len(),
+            ReportEvent::Retry(retry) => raw(&retry.failure) + retry.error.len(),
+            ReportEvent::Final(Final::Succeeded(success)) => raw(&success.result),
+            ReportEvent::Final(Final::Failed(failure)) => raw(&failure.details) + raw(&failure.result),
+            _ => 0,
+        }
+    }
+
     fn run(store: &dyn Store, items: Vec<Self>) -> BoxFuture<'_, Result<Vec<Applied>, StoreError>> {
         store.apply(items)
     }
 }
 
 impl Work for (OutboxEntry, OutboxOutcome) {
+    fn weight(&self) -> usize {
+        self.0.message.body.len()
+    }
+
     fn run(store: &dyn Store, items: Vec<Self>) -> BoxFuture<'_, Result<Vec<Applied>, StoreError>> {
         store.settle_outbox(items)
     }
@@ -47,6 +68,12 @@ impl<W> Clone for Desk<W> {
 struct Request<W> {
     items: Vec<W>,
     answer: oneshot::Sender<Result<Vec<Applied>, StoreError>>,
+}
+
+impl<W: Work> Request<W> {
+    fn size(&self) -> (usize, usize) {
+        (self.items.len(), self.items.iter().map(Work::weight).sum())
+    }
 }
 
 impl<W: Work> Desk<W> {
@@ -98,16 +125,18 @@ async fn clerk<W: Work>(
                 }
             },
         };
+        let mut size = first.size();
         let mut batch = vec![first];
-        let mut size = batch[0].items.len();
-        while size < BATCH
+        while size.0 < BATCH.0
+            && size.1 < BATCH.1
             && let Ok(request) = requests.try_recv()
         {
-            if size + request.items.len() > BATCH {
+            let (items, bytes) = request.size();
+            size = (size.0 + items, size.1 + bytes);
+            if size.0 > BATCH.0 || size.1 > BATCH.1 {
                 held = Some(request);
                 break;
             }
-            size += request.items.len();
             batch.push(request);
         }
         work(&*store, &bulletin, batch).await;

@@ -1,6 +1,7 @@
 //! Why something was not done. The texts are for callers: what was wrong, and what to do.
 
 use asya_gateway_store::StoreError;
+use asya_gateway_store::state::creation::NotStorable;
 use asya_manifest::ArgumentProblems;
 
 /// Why a call made no envelope that is on its way.
@@ -63,6 +64,17 @@ pub(super) fn unroutable(actor: &str, queue: &str) -> String {
     format!(
         "actor {actor:?} takes no messages: queue {queue} does not exist; start the actor, or mend the tool's route"
     )
+}
+
+/// Why a child was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// No store can keep it, however often it is tried: its id is empty, too long, or has U+0000.
+    #[error(transparent)]
+    NotStorable(#[from] NotStorable),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why nothing can be said about an envelope.

@@ -62,7 +62,7 @@ impl Housekeeper {
                 Ok(false) => self.options.patience.sweep,
                 Err(error) => {
                     tracing::warn!(%error, "deadlines cannot be looked at; trying again");
-                    self.options.patience.sweep
+                    LEAD
                 }
             };
             if asked.elapsed() >= LEAD {

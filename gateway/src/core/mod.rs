@@ -41,7 +41,7 @@ mod tool_book;
 
 pub use actors::{ActorBoard, ActorEvent, ActorKey, ActorWatch};
 pub use cancel::{Cancellations, Cancelled};
-pub use error::{LookupError, SubmitError};
+pub use error::{LookupError, RegisterError, SubmitError};
 pub use health::Health;
 pub use hub::Watch;
 pub use metrics::ReportSource;

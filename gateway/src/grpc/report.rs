@@ -22,7 +22,7 @@ use super::convert::{Refused, Told, read_report, timestamp};
 use super::errors;
 use super::inbox::{Batch, batch};
 use super::seats::{Seats, Sitting};
-use crate::core::{Gateway, ReportSource};
+use crate::core::{Gateway, RegisterError, ReportSource};
 
 /// Longest id of a process.
 const LONGEST_INSTANCE: usize = 256;
@@ -62,12 +62,13 @@ impl Session {
         };
         let sitting = self.seats.take(&hello.instance_id, self.options.hello).await?;
         tracing::debug!(actor = hello.actor, version = hello.version, "a sidecar reports");
-        self.say(report_envelopes_response::Kind::Welcome(ReportWelcome {
+        let mut standing = Standing { last: 0, sitting };
+        let welcome = report_envelopes_response::Kind::Welcome(ReportWelcome {
             max_unacknowledged: self.options.max_unacknowledged.max(1),
             max_report_bytes: self.options.max_report_bytes as u64,
-        }))
-        .await?;
-        self.listen(Standing { last: 0, sitting }).await
+        });
+        self.say(welcome, &mut standing).await?;
+        self.listen(standing).await
     }
 
     /// The first message.
@@ -116,9 +117,9 @@ impl Session {
                         return Err(errors::closing());
                     }
                     closes_at = Some(Instant::now() + self.options.farewell);
-                    self.say(self.go_away()).await?;
+                    self.say(self.go_away(), &mut standing).await?;
                 }
-                notice = cancellations.next() => self.say(cancel(notice)).await?,
+                notice = cancellations.next() => self.say(cancel(notice), &mut standing).await?,
                 arrived = batch(&mut self.inbound) => {
                     if let Some(end) = self.take_in(arrived, &mut standing).await? {
                         return end;
@@ -163,16 +164,25 @@ impl Session {
                 sequence: standing.last,
                 refusals,
             };
-            self.say(report_envelopes_response::Kind::Ack(ack)).await?;
+            self.say(report_envelopes_response::Kind::Ack(ack), standing)
+                .await?;
         }
         Ok(end)
     }
 
-    /// Says something. Waits while the sidecar does not read; the connection's own checks end that of a dead one.
-    async fn say(&self, kind: report_envelopes_response::Kind) -> Result<(), Status> {
+    /// Says something. Waits while the sidecar does not read, unless it has opened a newer stream; the connection's own
+    /// checks end that of a dead one.
+    async fn say(
+        &self,
+        kind: report_envelopes_response::Kind,
+        standing: &mut Standing,
+    ) -> Result<(), Status> {
         let response = ReportEnvelopesResponse { kind: Some(kind) };
-        let sent = self.outbound.send(Ok(response)).await;
-        sent.map_err(|_| Status::cancelled("the sidecar has gone"))
+        tokio::select! {
+            biased;
+            sent = self.outbound.send(Ok(response)) => sent.map_err(|_| Status::cancelled("the sidecar has gone")),
+            end = standing.sitting.displaced() => Err(end),
+        }
     }
 }
 
@@ -230,7 +240,7 @@ async fn store(
             Err(refused) => work.refuse(sequence, refused),
             Ok(Told::Event(report)) if sequence <= known && only_adds(&report.event) => {}
             Ok(Told::Event(report)) => work.waiting.push((sequence, report)),
-            Ok(Told::Child(child)) => work.register(sequence, *child).await?,
+            Ok(Told::Child(child)) => work.register(sequence, child).await?,
         }
     }
     work.apply().await?;
@@ -284,12 +294,20 @@ impl Work<'_> {
         self.apply().await?;
         let parent = child.parent_id.clone();
         let created = self.gateway.register_child(ReportSource::Grpc, child).await;
-        match created.map_err(|error| errors::report(&error))? {
-            Created::New(_) | Created::Existing(_) => {}
+        match created {
+            Err(RegisterError::Store(error)) => return Err(errors::report(&error)),
+            Err(RegisterError::NotStorable(problem)) => self.refuse(
+                sequence,
+                Refused {
+                    reason: ReportRefusalReason::Invalid,
+                    message: problem.to_string(),
+                },
+            ),
+            Ok(Created::New(_) | Created::Existing(_)) => {}
             // Announced twice with routes that differ, by a handler that answers differently each time, or after the
             // end actor announced it: the first one counts.
-            Created::Conflict(there) if there.parent_id == parent => {}
-            Created::Conflict(_) => self.refuse(
+            Ok(Created::Conflict(there)) if there.parent_id == parent => {}
+            Ok(Created::Conflict(_)) => self.refuse(
                 sequence,
                 Refused {
                     reason: ReportRefusalReason::Invalid,

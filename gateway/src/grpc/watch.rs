@@ -177,6 +177,10 @@ impl ByIds {
             }
         };
         if let Some(seen) = self.places.seen.get_mut(position) {
+            // A watch that does not find its place starts at the beginning, or with the end as the record tells it.
+            if *seen > 0 && update.id <= *seen {
+                return Err(errors::lookup(&LookupError::HistoryGone));
+            }
             *seen = update.id;
         }
         if update.is_final() {

@@ -35,7 +35,8 @@ impl Api {
     pub(super) fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
             let limit = self.options.max_streams;
-            Refusal::later("Too many open streams").because(format!("{limit} are open already; try again later"))
+            Refusal::later("Too many open streams")
+                .because(format!("{limit} are open already; try again later"))
         })
     }
 }

@@ -17,13 +17,15 @@ pub(super) async fn read(body: Body, limit: usize, time: Duration) -> Result<Byt
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
-    tokio::time::timeout(time, collect(body, limit)).await.unwrap_or_else(|_| {
-        let seconds = time.as_secs_f64();
-        Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("Request body not received within {seconds} seconds"),
-        ))
-    })
+    tokio::time::timeout(time, collect(body, limit))
+        .await
+        .unwrap_or_else(|_| {
+            let seconds = time.as_secs_f64();
+            Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("Request body not received within {seconds} seconds"),
+            ))
+        })
 }
 
 async fn collect(body: Body, limit: usize) -> Result<Bytes, Refusal> {

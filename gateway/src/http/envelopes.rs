@@ -20,7 +20,7 @@ use crate::auth::Caller;
 use crate::core::LookupError;
 
 /// Longest that a request may wait for the end of an envelope.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// Largest body of a cancellation, in bytes.
 const CANCEL_BODY: usize = 64 * 1024;
 
@@ -105,7 +105,11 @@ async fn page(api: &Api, caller: &Caller, query: ListQuery, object: &mut Object)
         outcome: true,
     };
     let page = api.gateway.list(caller, query.filter, query.page).await?;
-    let envelopes: Vec<Vec<u8>> = page.records.iter().map(|record| envelope(record, detail)).collect();
+    let envelopes: Vec<Vec<u8>> = page
+        .records
+        .iter()
+        .map(|record| envelope(record, detail))
+        .collect();
     let envelopes = [b"[".as_slice(), &envelopes.join(&b','), b"]"].concat();
     object.raw("envelopes", &envelopes);
     if let Some(next) = &page.next {

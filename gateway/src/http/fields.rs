@@ -27,9 +27,9 @@ impl Fields {
             Some(Err(error)) => return Err(refuse(error.to_string())),
             None => return Err(refuse("the body is empty; expected a JSON object".to_owned())),
         };
-        let value = RawJson::parse(body.slice_ref(first.as_bytes())).map_err(|error| refuse(error.to_string()))?;
-        let object =
-            RawObject::try_from(value).map_err(|_| refuse("expected a JSON object".to_owned()))?;
+        let value =
+            RawJson::parse(body.slice_ref(first.as_bytes())).map_err(|error| refuse(error.to_string()))?;
+        let object = RawObject::try_from(value).map_err(|_| refuse("expected a JSON object".to_owned()))?;
         Ok(Self(object.members()))
     }
 
@@ -55,7 +55,10 @@ impl Fields {
             return Ok(None);
         };
         as_name(&value).map(Some).ok_or_else(|| {
-            invalid(name, "expected a string without unpaired surrogates and without \\u0000")
+            invalid(
+                name,
+                "expected a string without unpaired surrogates and without \\u0000",
+            )
         })
     }
 
@@ -89,16 +92,27 @@ impl Fields {
             .map_err(|_| invalid(name, "expected an array of strings"))?;
         if elements.len() > MOST_ACTORS {
             let count = elements.len();
-            return Err(invalid(name, &format!("{count} actors; a route has at most {MOST_ACTORS}")));
+            return Err(invalid(
+                name,
+                &format!("{count} actors; a route has at most {MOST_ACTORS}"),
+            ));
         }
         let read = |(at, element): (usize, &&RawValue)| {
             let value = RawJson::parse(Bytes::copy_from_slice(element.get().as_bytes())).ok();
             value.as_ref().and_then(as_name).ok_or_else(|| {
                 let place = format!("{name}[{at}]");
-                invalid(&place, "expected a string without unpaired surrogates and without \\u0000")
+                invalid(
+                    &place,
+                    "expected a string without unpaired surrogates and without \\u0000",
+                )
             })
         };
-        elements.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+        elements
+            .iter()
+            .enumerate()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// An object.
@@ -144,7 +158,10 @@ pub(super) fn as_words(value: &RawJson) -> Option<String> {
     // Read as bytes, an unpaired surrogate is the three bytes that UTF-8 would have for it if it could.
     let bytes = reader.deserialize_bytes(Bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    Some(text.replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}").replace('\0', "\u{fffd}"))
+    Some(
+        text.replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}")
+            .replace('\0', "\u{fffd}"),
+    )
 }
 
 #[cfg(test)]
@@ -175,7 +192,19 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for text in ["", " ", "[]", "null", "1", "\"x\"", "{", "{\"a\":}", "{\"a\":1", "\u{feff}{}", "NaN"] {
+        for text in [
+            "",
+            " ",
+            "[]",
+            "null",
+            "1",
+            "\"x\"",
+            "{",
+            "{\"a\":}",
+            "{\"a\":1",
+            "\u{feff}{}",
+            "NaN",
+        ] {
             let error = Fields::read(&Bytes::from_static(text.as_bytes())).err().unwrap();
             assert_eq!(error.text(), "Invalid request body\n", "{text}");
         }
@@ -196,12 +225,21 @@ mod tests {
             read.name("n").unwrap_err(),
             read.name("l").unwrap_err(),
             read.actors("a").unwrap_err(),
-            read.actors("o").map(|_| ()).err().unwrap_or_else(|| invalid("o", "none")),
+            read.actors("o")
+                .map(|_| ())
+                .err()
+                .unwrap_or_else(|| invalid("o", "none")),
             read.object("o").unwrap_err(),
         ];
-        for (refusal, place) in told.iter().zip(["s", "s", "i", "f", "t", "n", "l", "a[1]", "o", "o"]) {
+        for (refusal, place) in told
+            .iter()
+            .zip(["s", "s", "i", "f", "t", "n", "l", "a[1]", "o", "o"])
+        {
             let text = refusal.text();
-            assert!(text.starts_with(&format!("Invalid request body\n{place}: ")), "{text}");
+            assert!(
+                text.starts_with(&format!("Invalid request body\n{place}: ")),
+                "{text}"
+            );
         }
     }
 
@@ -219,7 +257,10 @@ mod tests {
         let body = serde_json::to_vec(&serde_json::json!({"actors": actors})).unwrap();
         let read = Fields::read(&body.into()).unwrap();
         let text = read.actors("actors").unwrap_err().text();
-        assert!(text.contains("100000 actors; a route has at most 10000"), "{text}");
+        assert!(
+            text.contains("100000 actors; a route has at most 10000"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -12,7 +12,10 @@ use crate::core::Gateway;
 
 /// `/health` for the original's probes (any method), `/livez`, `/readyz`, and `/metrics` where there is something to
 /// render.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>(gateway: Gateway, render: Option<RenderMetrics>) -> Router<S> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(
+    gateway: Gateway,
+    render: Option<RenderMetrics>,
+) -> Router<S> {
     let mut router = Router::new()
         .route("/health", any(async || "OK\n"))
         .route("/livez", get(async || "OK\n"))
@@ -32,7 +35,7 @@ async fn ready(State(gateway): State<Gateway>) -> Response {
     let mut reasons = String::new();
     for (part, state) in [("store", &health.store), ("broker", &health.broker)] {
         if let Err(reason) = state {
-            reasons.push_str(&format!("{part}: {reason}\n"));
+            reasons.extend([part, ": ", reason, "\n"]);
         }
     }
     if health.draining {

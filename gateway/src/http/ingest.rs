@@ -15,7 +15,7 @@ use super::path::EnvelopeId;
 use super::refusal::Refusal;
 use super::render::{Object, number};
 use super::{body, json, reports};
-use crate::core::ReportSource;
+use crate::core::{RegisterError, ReportSource};
 
 /// Largest body about a route, in bytes.
 const SMALL: usize = 1024 * 1024;
@@ -33,7 +33,10 @@ pub(super) async fn create(State(api): State<Api>, request: Body) -> Result<Resp
         }
         Ok(Created::Conflict(_)) => Err(Refusal::new(StatusCode::CONFLICT, "Failed to create envelope")
             .because("an envelope of this id exists already, with another parent or route")),
-        Err(error) => Err(Refusal::of_store("Failed to create envelope", &error)),
+        Err(RegisterError::NotStorable(problem)) => {
+            Err(Refusal::new(StatusCode::BAD_REQUEST, "Failed to create envelope").because(problem.to_string()))
+        }
+        Err(RegisterError::Store(error)) => Err(Refusal::of_store("Failed to create envelope", &error)),
     }
 }
 
@@ -71,7 +74,9 @@ pub(super) async fn finished(
     let (attempt, finished) = reports::finished(&body)?;
     let applied = report(&api, id, attempt, ReportEvent::Final(finished)).await;
     match applied.map_err(|error| Refusal::of_store("Failed to update envelope", &error))? {
-        Applied::Changed { .. } | Applied::Nothing { .. } => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.into())),
+        Applied::Changed { .. } | Applied::Nothing { .. } => {
+            Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.into()))
+        }
         Applied::Unknown => Err(Refusal::unknown_envelope()),
     }
 }

@@ -64,7 +64,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             max_body: None,
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_mins(1),
             max_streams: 20_000,
             keepalive: Duration::from_secs(15),
             metrics: None,
@@ -116,7 +116,7 @@ pub fn metrics_router(gateway: Gateway, render: RenderMetrics) -> Router {
 pub fn finish(router: Router) -> Router {
     router
         .fallback(no_route)
-        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(CatchPanicLayer::custom(|cause: Box<dyn std::any::Any + Send>| observe::panicked(&*cause)))
         .layer(middleware::from_fn(refusal::in_json))
         .layer(middleware::from_fn(observe::observe))
 }

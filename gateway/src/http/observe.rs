@@ -33,7 +33,11 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     .increment(1);
     metrics::histogram!("asya_gateway_request_duration_seconds", "route" => route).record(elapsed);
     span.in_scope(|| {
-        tracing::debug!(status = status.as_u16(), elapsed_ms = elapsed.as_millis(), "answered");
+        tracing::debug!(
+            status = status.as_u16(),
+            elapsed_ms = elapsed.as_millis(),
+            "answered"
+        );
     });
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
     response
@@ -68,7 +72,7 @@ fn method(method: &Method) -> &'static str {
 }
 
 /// What a client is told whose request made a handler panic. The cause is for the log.
-pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
+pub(super) fn panicked(cause: &(dyn Any + Send)) -> Response {
     let text = cause
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -26,8 +26,8 @@ impl<S: Send + Sync> FromRequestParts<S> for EnvelopeId {
             let mut values = params.iter().filter(|(name, _)| *name == "id");
             values.next().map(|(_, id)| id.to_owned())
         });
-        // Not UTF-8, or an escaped slash: the original would have found several segments there.
-        let Some(id) = id.filter(|id| !id.contains('/')) else {
+        // Empty, not UTF-8, or with an escaped slash, where the original would have found several segments.
+        let Some(id) = id.filter(|id| !id.is_empty() && !id.contains('/')) else {
             let matched = parts.extensions.get::<MatchedPath>();
             return Err(malformed(matched.map_or("", MatchedPath::as_str)));
         };

@@ -47,14 +47,23 @@ impl ListQuery {
                 continue;
             }
             match name.as_str() {
-                "status" => filter.statuses.extend(words(&name, &value, Status::parse, STATUSES)?),
-                "outcome" => filter.outcomes.extend(words(&name, &value, Outcome::parse, OUTCOMES)?),
+                "status" => filter
+                    .statuses
+                    .extend(words(&name, &value, Status::parse, STATUSES)?),
+                "outcome" => filter
+                    .outcomes
+                    .extend(words(&name, &value, Outcome::parse, OUTCOMES)?),
                 "actor" => filter.actor = Some(text(&name, value)?),
                 "tool" => filter.tool = Some(text(&name, value)?),
                 "parent" => filter.parent_id = Some(text(&name, value)?),
                 "from" => filter.created_from = Some(time(&name, &value)?),
                 "before" => filter.created_before = Some(time(&name, &value)?),
-                _ => return Err(unknown(&name, "status, outcome, actor, tool, parent, from, before, limit, page, view")),
+                _ => {
+                    return Err(unknown(
+                        &name,
+                        "status, outcome, actor, tool, parent, from, before, limit, page, view",
+                    ));
+                }
             }
         }
         if filter.outcomes.len() > MOST_VALUES {
@@ -124,12 +133,16 @@ impl Paging {
     fn take(&mut self, name: &str, value: &str) -> Result<bool, Refusal> {
         match name {
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+                let limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
                 self.limit = limit.ok_or_else(|| invalid(name, "expected a number from 1 to 1000"))?;
             }
             "page" => {
                 let key = decode_page(value);
-                self.after = Some(key.ok_or_else(|| invalid(name, "expected `next` of the page before, unchanged"))?);
+                self.after =
+                    Some(key.ok_or_else(|| invalid(name, "expected `next` of the page before, unchanged"))?);
             }
             "view" => {
                 self.view = match value {
@@ -180,7 +193,12 @@ fn pairs(query: Option<&str>) -> impl Iterator<Item = (String, String)> {
 fn words<T>(name: &str, value: &str, parse: fn(&str) -> Option<T>, known: &str) -> Result<Vec<T>, Refusal> {
     let words = value.split(',').map(|word| parse(word.trim()));
     let read: Option<Vec<T>> = words.take(MOST_VALUES).collect();
-    read.ok_or_else(|| invalid(name, &format!("expected one or more of {known}, separated by commas")))
+    read.ok_or_else(|| {
+        invalid(
+            name,
+            &format!("expected one or more of {known}, separated by commas"),
+        )
+    })
 }
 
 fn text(name: &str, value: String) -> Result<String, Refusal> {
@@ -217,7 +235,10 @@ fn invalid(name: &str, expected: &str) -> Refusal {
 
 fn unknown(name: &str, known: &str) -> Refusal {
     let name: String = name.chars().take(40).collect();
-    Refusal::invalid("Invalid query", format!("{name:?} is not known here; known are {known}"))
+    Refusal::invalid(
+        "Invalid query",
+        format!("{name:?} is not known here; known are {known}"),
+    )
 }
 
 #[cfg(test)]
@@ -247,10 +268,16 @@ mod tests {
             created_before: Some("2026-11-20T23:00:00Z".parse().unwrap()),
         };
         assert_eq!(read.filter, expected);
-        assert_eq!((read.page.size, read.page.after, read.page.view), (7, Some(key), View::Full));
+        assert_eq!(
+            (read.page.size, read.page.after, read.page.view),
+            (7, Some(key), View::Full)
+        );
         let plain = ListQuery::parse(None).unwrap();
         assert_eq!((plain.filter, plain.page.size), (Filter::default(), PAGE));
-        assert_eq!(ListQuery::parse(Some("limit=1000&view=full")).unwrap().page.size, LARGEST_FULL_PAGE);
+        assert_eq!(
+            ListQuery::parse(Some("limit=1000&view=full")).unwrap().page.size,
+            LARGEST_FULL_PAGE
+        );
     }
 
     #[test]
@@ -272,7 +299,10 @@ mod tests {
             ("view=some", "view: expected"),
         ] {
             let text = ListQuery::parse(Some(query)).unwrap_err().text();
-            assert!(text.starts_with("Invalid query\n") && text.contains(expected), "{query}: {text}");
+            assert!(
+                text.starts_with("Invalid query\n") && text.contains(expected),
+                "{query}: {text}"
+            );
         }
     }
 
@@ -280,7 +310,10 @@ mod tests {
     fn waiting_takes_seconds_and_durations() {
         let read = |query| GetQuery::parse(Some(query)).map(|query| (query.wait, query.outcome));
         assert_eq!(read("wait=30").unwrap(), (Some(Duration::from_secs(30)), false));
-        assert_eq!(read("wait=1m30s&outcome=1").unwrap(), (Some(Duration::from_secs(90)), true));
+        assert_eq!(
+            read("wait=1m30s&outcome=1").unwrap(),
+            (Some(Duration::from_secs(90)), true)
+        );
         assert_eq!(read("other=x&outcome").unwrap(), (None, true));
         for query in ["wait=soon", "wait=-1s", "wait=", "outcome=maybe"] {
             assert!(read(query).is_err(), "{query}");

@@ -72,7 +72,9 @@ impl Refusal {
         tracing::error!(%error, "{what}");
         match error {
             StoreError::Unavailable(_) => Self::later(what).because("the store is not available; try again"),
-            StoreError::Broken(_) | StoreError::Schema(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, what),
+            StoreError::Broken(_) | StoreError::Schema(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, what)
+            }
         }
     }
 

@@ -122,7 +122,11 @@ pub(super) fn percent(value: f64) -> String {
 
 /// The shortest number that reads back as the same, as the original's encoder writes it.
 pub(super) fn number(value: f64) -> String {
-    if value.is_finite() { value.to_string() } else { "0".to_owned() }
+    if value.is_finite() {
+        value.to_string()
+    } else {
+        "0".to_owned()
+    }
 }
 
 /// One envelope.
@@ -147,7 +151,10 @@ pub(super) fn members(object: &mut Object, record: &Record, detail: Detail) {
         .some_raw("headers", record.headers.as_ref());
     if detail.content {
         object
-            .raw("payload", record.payload.as_ref().map_or(b"null", RawJson::as_bytes))
+            .raw(
+                "payload",
+                record.payload.as_ref().map_or(b"null", RawJson::as_bytes),
+            )
             .some_raw("result", record.result.as_ref());
     }
     object.some_text("error", record.error.as_deref());
@@ -199,17 +206,12 @@ pub(super) fn counts(object: &mut Object, counts: ChildCounts) {
 /// One event of a stream, whole: its id, its name, its data on one line.
 pub(super) fn event(update: &Update, with_outcome: bool) -> Vec<u8> {
     let mut out = format!("id: {}\n", update.id).into_bytes();
-    let data = match (&update.partial, update.kind) {
-        (Some(item), Kind::Partial) => {
-            out.extend_from_slice(b"event: partial\ndata: ");
-            partial(out, update, item)
-        }
-        _ => {
-            out.extend_from_slice(b"event: update\ndata: ");
-            update_data(out, update, with_outcome)
-        }
-    };
-    ended(data)
+    if let (Some(item), Kind::Partial) = (&update.partial, update.kind) {
+        out.extend_from_slice(b"event: partial\ndata: ");
+        return ended(partial(out, update, item));
+    }
+    out.extend_from_slice(b"event: update\ndata: ");
+    ended(update_data(out, update, with_outcome))
 }
 
 /// Ends an event. A line break in its data can only be white space between tokens, where a space says the same.

@@ -98,7 +98,10 @@ fn a_cancelled_envelope_reads_failed_and_says_more_when_asked() {
         ..record()
     };
     let old = text(envelope(&cancelled, Detail::ORIGINAL));
-    assert!(old.contains(r#""status":"failed""#) && !old.contains("outcome"), "{old}");
+    assert!(
+        old.contains(r#""status":"failed""#) && !old.contains("outcome"),
+        "{old}"
+    );
     let detail = Detail {
         content: false,
         outcome: true,
@@ -176,8 +179,14 @@ fn line_breaks_between_tokens_do_not_break_the_event() {
     let event = text(event(&finished, true));
     let lines: Vec<&str> = event.split('\n').collect();
     assert_eq!(lines.len(), 5, "{event}");
-    assert!(lines[2].contains(r#""result":{   "a": "x\ny",    "b": 1 }"#), "{event}");
-    assert!(lines[2].ends_with(r#""outcome":"succeeded","attempt":1}"#), "{event}");
+    assert!(
+        lines[2].contains(r#""result":{   "a": "x\ny",    "b": 1 }"#),
+        "{event}"
+    );
+    assert!(
+        lines[2].ends_with(r#""outcome":"succeeded","attempt":1}"#),
+        "{event}"
+    );
     assert!(!event.contains('\r'));
 }
 

@@ -23,7 +23,9 @@ pub(super) fn progress(headers: &HeaderMap, body: &Bytes) -> Result<(u32, Progre
         actors: fields.actors("actors")?.unwrap_or_default(),
         actor_index: fields.integer("current_actor_idx")?.unwrap_or_default(),
         message: fields.words("message")?.filter(|message| !message.is_empty()),
-        exact: headers.get(INDEX).is_some_and(|value| value.as_bytes() == b"exact"),
+        exact: headers
+            .get(INDEX)
+            .is_some_and(|value| value.as_bytes() == b"exact"),
     };
     Ok((attempt(&fields)?, progress))
 }
@@ -31,7 +33,9 @@ pub(super) fn progress(headers: &HeaderMap, body: &Bytes) -> Result<(u32, Progre
 /// A body of `POST /envelopes/{id}/final`. The id in the body is ignored: the path's counts.
 pub(super) fn finished(body: &Bytes) -> Result<(u32, Final), Refusal> {
     let fields = Fields::read(body)?;
-    let status = fields.name("status")?.and_then(|word| Status::parse_exactly(&word));
+    let status = fields
+        .name("status")?
+        .and_then(|word| Status::parse_exactly(&word));
     let finished = match status {
         Some(Status::Succeeded) => Final::Succeeded(FinalSuccess {
             result: fields.raw("result"),
@@ -67,7 +71,10 @@ pub(super) fn child(body: &Bytes, now: DateTime<Utc>) -> Result<NewEnvelope, Ref
     }
     let parent_id = fields.name("parent_id")?.filter(|parent| !parent.is_empty());
     if parent_id.as_deref().is_some_and(|parent| !is_possible(parent)) {
-        return Err(invalid("parent_id", "expected at most 1024 bytes without a slash"));
+        return Err(invalid(
+            "parent_id",
+            "expected at most 1024 bytes without a slash",
+        ));
     }
     Ok(NewEnvelope {
         id,
@@ -180,10 +187,16 @@ mod tests {
         let (_, Final::Succeeded(read)) = finished(&body).unwrap() else {
             panic!("a success");
         };
-        assert_eq!(read.result.unwrap().as_str(), r#"{"n":12345678901234567890,"z":"\u0000"}"#);
+        assert_eq!(
+            read.result.unwrap().as_str(),
+            r#"{"n":12345678901234567890,"z":"\u0000"}"#
+        );
         assert_eq!(read.stored_at.as_deref(), Some("s3://b/k"));
         let odd = bytes(r#"{"status":"succeeded","metadata":{"s3_uri":5},"result":null}"#);
-        assert_eq!(finished(&odd).unwrap().1, Final::Succeeded(FinalSuccess::default()));
+        assert_eq!(
+            finished(&odd).unwrap().1,
+            Final::Succeeded(FinalSuccess::default())
+        );
     }
 
     #[test]
@@ -201,18 +214,33 @@ mod tests {
 
     #[test]
     fn only_two_words_are_final() {
-        for body in [r#"{"status":"running"}"#, r#"{"status":"Succeeded"}"#, "{}", r#"{"status":""}"#] {
+        for body in [
+            r#"{"status":"running"}"#,
+            r#"{"status":"Succeeded"}"#,
+            "{}",
+            r#"{"status":""}"#,
+        ] {
             let text = finished(&bytes(body)).unwrap_err().text();
-            assert_eq!(text, "Invalid status: must be 'succeeded' or 'failed'\n", "{body}");
+            assert_eq!(
+                text, "Invalid status: must be 'succeeded' or 'failed'\n",
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn a_child_is_running_and_without_a_message_to_publish() {
         let now = Utc::now();
-        let read = child(&bytes(r#"{"id":"e-1","parent_id":"e","actors":["a"],"current":1}"#), now).unwrap();
+        let read = child(
+            &bytes(r#"{"id":"e-1","parent_id":"e","actors":["a"],"current":1}"#),
+            now,
+        )
+        .unwrap();
         assert_eq!((read.id.as_str(), read.parent_id.as_deref()), ("e-1", Some("e")));
-        assert_eq!((read.status, read.route_current, read.outbox), (Status::Running, 1, None));
+        assert_eq!(
+            (read.status, read.route_current, read.outbox),
+            (Status::Running, 1, None)
+        );
         let orphan = child(&bytes(r#"{"id":"e","parent_id":"","actors":[]}"#), now).unwrap();
         assert_eq!((orphan.parent_id, orphan.actors), (None, vec![]));
     }
@@ -225,7 +253,10 @@ mod tests {
             (r#"{"id":"x"}"#, "Missing required field: actors\n"),
             (r#"{"id":"a/b","actors":[]}"#, "Invalid request body\nid: "),
             (r#"{"id":"a\u0000","actors":[]}"#, "Invalid request body\nid: "),
-            (r#"{"id":"a","parent_id":"/","actors":[]}"#, "Invalid request body\nparent_id: "),
+            (
+                r#"{"id":"a","parent_id":"/","actors":[]}"#,
+                "Invalid request body\nparent_id: ",
+            ),
             (r#"{"id":7,"actors":[]}"#, "Invalid request body\nid: "),
         ] {
             let text = child(&bytes(body), Utc::now()).unwrap_err().text();

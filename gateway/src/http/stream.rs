@@ -49,7 +49,14 @@ pub(super) async fn stream(
     let after = last_event(&headers);
     let mut watch = api.gateway.watch(&caller, &id, after).await?;
     let mut first = None;
-    if after.is_some() && api.gateway.get(&caller, &id, View::Basic).await?.status.is_final() {
+    if after.is_some()
+        && api
+            .gateway
+            .get(&caller, &id, View::Basic)
+            .await?
+            .status
+            .is_final()
+    {
         first = watch
             .next()
             .await

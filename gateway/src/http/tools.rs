@@ -85,14 +85,18 @@ fn refused(error: SubmitError) -> Result<Response, Refusal> {
             let text = format!("failed to create envelope: {error} (envelope {id})");
             Ok(answer(&text, true))
         }
-        SubmitError::UnknownTool(name) => {
-            Err(Refusal::new(StatusCode::NOT_FOUND, format!("Tool {name:?} not found")))
-        }
+        SubmitError::UnknownTool(name) => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("Tool {name:?} not found"),
+        )),
         SubmitError::IdempotencyKey(_) => Err(Refusal::invalid("Invalid Idempotency-Key", error.to_string())),
         SubmitError::Conflict { .. } => Err(Refusal::new(StatusCode::CONFLICT, error.to_string())),
         SubmitError::TooLarge { .. } => Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())),
         SubmitError::Draining => Err(Refusal::later(error.to_string())),
-        SubmitError::Store(error) => Err(Refusal::of_store("Tool call failed: the envelope was not stored", &error)),
+        SubmitError::Store(error) => Err(Refusal::of_store(
+            "Tool call failed: the envelope was not stored",
+            &error,
+        )),
     }
 }
 
@@ -200,8 +204,14 @@ mod tests {
             ("{}", "Tool name is required\n"),
             (r#"{"name":""}"#, "Tool name is required\n"),
             (r#"{"name":7}"#, "Invalid request body\nname: "),
-            (r#"{"name":"t","arguments":[1]}"#, "Invalid request body\narguments: "),
-            (r#"{"name":"t","arguments":"{}"}"#, "Invalid request body\narguments: "),
+            (
+                r#"{"name":"t","arguments":[1]}"#,
+                "Invalid request body\narguments: ",
+            ),
+            (
+                r#"{"name":"t","arguments":"{}"}"#,
+                "Invalid request body\narguments: ",
+            ),
             (r#"{"tool":"t","params":1}"#, "Invalid request body\nparams: "),
         ] {
             let text = read(body).unwrap_err();

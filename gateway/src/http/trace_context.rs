@@ -33,7 +33,11 @@ fn is_valid(parent: &str) -> bool {
     let is_zero = |part: Option<&str>| part.is_none_or(|part| part.bytes().all(|byte| byte == b'0'));
     // A later version may have more parts; this one has not.
     let ends = version != Some("00") || parts.next().is_none();
-    version.is_some_and(|version| version != "ff") && !is_zero(trace) && !is_zero(span) && flags.is_some() && ends
+    version.is_some_and(|version| version != "ff")
+        && !is_zero(trace)
+        && !is_zero(span)
+        && flags.is_some()
+        && ends
 }
 
 fn state(headers: &HeaderMap) -> Option<String> {
@@ -62,7 +66,12 @@ mod tests {
     #[test]
     fn a_valid_parent_and_its_state_are_carried() {
         assert_eq!(
-            context(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]).unwrap(),
+            context(&[
+                ("traceparent", PARENT),
+                ("tracestate", "a=1"),
+                ("tracestate", "b=2")
+            ])
+            .unwrap(),
             format!(r#"{{"traceparent":"{PARENT}","tracestate":"a=1,b=2"}}"#)
         );
         assert_eq!(
@@ -88,7 +97,11 @@ mod tests {
             &zero_trace,
             &zero_span,
         ] {
-            assert_eq!(context(&[("traceparent", parent), ("tracestate", "a=1")]), None, "{parent}");
+            assert_eq!(
+                context(&[("traceparent", parent), ("tracestate", "a=1")]),
+                None,
+                "{parent}"
+            );
         }
         assert_eq!(context(&[("traceparent", PARENT), ("traceparent", PARENT)]), None);
         assert_eq!(context(&[("tracestate", "a=1")]), None);

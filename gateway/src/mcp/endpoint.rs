@@ -9,6 +9,7 @@ use asya_gateway_store::View;
 use axum::Extension;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -64,9 +65,9 @@ impl Endpoint {
     }
 
     async fn post(&self, caller: Caller, request: Request<Body>) -> Result<Response, Refusal> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         check_content_type(&parts.headers)?;
-        let body = read_body(body, self.server.options.max_body).await?;
+        let body = self.read(body).await?;
         let incoming = Incoming::read(&parts.headers, body)?;
         let starts_session = incoming.era == Era::Handshake && incoming.is("initialize");
         let session = match incoming.era {
@@ -80,36 +81,48 @@ impl Endpoint {
         }
         let answers = Answers::default();
         let tasks = self.subscribed(&caller, &incoming, &answers).await?;
-        let reads_events = accepts(&parts.headers, "text/event-stream");
-        if incoming.era == Era::Handshake {
-            parts.headers.insert(header::ACCEPT, BOTH);
-        }
-        let exchange = Exchange {
-            era: incoming.era,
-            reads_events: reads_events || incoming.era == Era::Stateless,
-            key: session.zip(incoming.id).map(|(session, request)| Key {
+        let id = incoming.id.clone();
+        let request = hand_over(parts, incoming, |message, headers| Exchange {
+            era: message.era,
+            reads_events: message.era == Era::Stateless || accepts(headers, "text/event-stream"),
+            key: session.zip(message.id.clone()).map(|(session, request)| Key {
                 tenant: caller.tenant.clone(),
                 session,
                 request,
             }),
             caller,
-            headers: parts.headers.clone(),
-            arguments: incoming.arguments,
+            headers: headers.clone(),
+            arguments: message.arguments.clone(),
             tasks,
             answers: answers.clone(),
-        };
-        parts.extensions.insert(Arc::new(exchange));
-        // The body is another one now.
-        parts.headers.remove(header::CONTENT_LENGTH);
-        let response = self
-            .sdk
-            .handle(Request::from_parts(parts, Body::from(incoming.body)))
-            .await;
+        });
+        let response = self.sdk.handle(request).await;
+        if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // The type was looked at: what the SDK means is a message whose keys are of wrong types.
+            let text = "Invalid Request: this is no message of MCP; a key is missing or of a wrong type";
+            return Err(Refusal::rpc(StatusCode::BAD_REQUEST, id, -32600, text));
+        }
         let mut response = answers.fill(response).await;
         if starts_session && response.status().is_success() {
             response.headers_mut().insert(SESSION, new_session());
         }
         Ok(response)
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
+        let McpOptions {
+            max_body,
+            body_timeout,
+            ..
+        } = *self.server.options;
+        let reading = tokio::time::timeout(body_timeout, read_body(body, max_body));
+        reading.await.unwrap_or_else(|_| {
+            let text = format!(
+                "the request body took longer than {} s",
+                body_timeout.as_secs_f32()
+            );
+            Err(Refusal::text(StatusCode::REQUEST_TIMEOUT, text))
+        })
     }
 
     /// Cancels the request that an old client withdraws.
@@ -170,6 +183,22 @@ impl Endpoint {
         }
         Ok(listen::old_stream(&self.server, self.place()?))
     }
+}
+
+/// The request as the SDK wants it, with what it does not know in the extensions.
+fn hand_over(
+    mut parts: Parts,
+    message: Incoming,
+    exchange: impl FnOnce(&Incoming, &HeaderMap) -> Exchange,
+) -> Request<Body> {
+    let exchange = Arc::new(exchange(&message, &parts.headers));
+    if message.era == Era::Handshake {
+        parts.headers.insert(header::ACCEPT, BOTH);
+    }
+    parts.extensions.insert(exchange);
+    // The body is another one now.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Request::from_parts(parts, Body::from(message.body))
 }
 
 /// Serves `/mcp`.

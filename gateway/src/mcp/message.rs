@@ -66,44 +66,31 @@ impl Incoming {
         // A batch is refused as the original refuses it; the newer revisions have none.
         let mut message = RawObject::try_from(raw).map_err(|_| Refusal::not_json())?;
         let id = message.get("id");
-        let params = take_params(&message, id.as_ref())?;
-        let arguments = params.as_ref().and_then(|params| params.get("arguments"));
-        let params = params.map(|mut params| {
-            params.remove("arguments");
-            params
-        });
-        match &params {
-            Some(params) => message.insert("params", params.as_raw()),
-            None => drop(message.remove("params")),
-        }
-        let params = match &params {
-            Some(params) => params.as_raw().to().map_err(|_| Refusal::not_json())?,
-            None => Value::Null,
-        };
-        let method = message.get("method").and_then(|method| method.to_text());
+        let arguments = cut_arguments(&mut message, id.as_ref())?;
+        // Of the rest nothing is worth more than what a value holds; what none can hold is told here, not by the SDK.
+        let mut rest: Value = message.as_raw().to().map_err(|_| Refusal::not_json())?;
+        let body = Bytes::from(rest.to_string());
+        let method = rest["method"].as_str().map(str::to_owned);
+        let params = rest["params"].take();
         let era = era(headers, method.as_deref(), &params);
-        if message
-            .get("jsonrpc")
-            .and_then(|version| version.to_text())
-            .as_deref()
-            != Some("2.0")
-        {
+        if era == Era::Stateless && method.as_deref() == Some("initialize") {
+            let text = "Method initialize not found: this revision has no handshake";
+            return Err(Refusal::rpc(StatusCode::NOT_FOUND, id, -32601, text));
+        }
+        if rest["jsonrpc"] != "2.0" {
             return Err(Refusal::rpc(in_band(era), id, -32600, "Invalid JSON-RPC version"));
         }
-        if let Some(id) = &id
-            && !is_id(id)
-        {
+        if id.as_ref().is_some_and(|id| !is_id(id)) {
             let text = "Invalid Request: an id must be a string or an integer of 64 bits";
             return Err(Refusal::rpc(StatusCode::BAD_REQUEST, None, -32600, text));
         }
-        let is_answer = message.get("result").is_some() || message.get("error").is_some();
+        let is_answer = rest.get("result").is_some() || rest.get("error").is_some();
         if method.is_none() && !is_answer {
             let text = "Invalid Request: the method is missing";
             return Err(Refusal::rpc(StatusCode::BAD_REQUEST, id, -32600, text));
         }
-        let body = message.into_raw().into_bytes();
-        // Of the rest nothing is worth more than what a value holds; what none can hold is told here, not by the SDK.
-        serde_json::from_slice::<Value>(&body).map_err(|_| Refusal::not_json())?;
+        // Written in one way, so that a notification that names it finds it.
+        let id = id.and_then(|_| RawJson::from_value(&rest["id"]).ok());
         Ok(Self {
             era,
             method,
@@ -140,14 +127,20 @@ impl Incoming {
     }
 }
 
-fn take_params(message: &RawObject, id: Option<&RawJson>) -> Result<Option<RawObject>, Refusal> {
+/// Takes the arguments out of the parameters of a message; parameters of `null` count as none.
+fn cut_arguments(message: &mut RawObject, id: Option<&RawJson>) -> Result<Option<RawJson>, Refusal> {
     let Some(params) = message.get("params").filter(|params| !params.is_null()) else {
+        message.remove("params");
         return Ok(None);
     };
-    RawObject::try_from(params).map(Some).map_err(|_| {
+    let mut params = RawObject::try_from(params).map_err(|_| {
         let text = "Invalid Request: params must be an object";
         Refusal::rpc(StatusCode::BAD_REQUEST, id.cloned(), -32600, text)
-    })
+    })?;
+    let arguments = params.get("arguments");
+    params.remove("arguments");
+    message.insert("params", params.as_raw());
+    Ok(arguments)
 }
 
 fn era(headers: &HeaderMap, method: Option<&str>, params: &Value) -> Era {
@@ -155,8 +148,8 @@ fn era(headers: &HeaderMap, method: Option<&str>, params: &Value) -> Era {
         .get("_meta")
         .is_some_and(|meta| meta.get(VERSION_KEY).is_some());
     match method {
-        // The handshake is what the later revisions no longer have.
-        Some("initialize") => Era::Handshake,
+        // A client that has the parameters of a handshake means one, whatever else it sends.
+        Some("initialize") if !says_version || params.get("protocolVersion").is_some() => Era::Handshake,
         Some("server/discover") => Era::Stateless,
         _ if says_version => Era::Stateless,
         _ => Era::of_headers(headers),

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct McpOptions {
     /// Largest request body in bytes; above it the answer is 413. Default 10 MiB.
     pub max_body: usize,
+    /// How long the body of a request may take to arrive; beyond it the answer is 408. Default 1 min, as for REST.
+    pub body_timeout: Duration,
     /// How long a call in the mode `wait` is held before it is answered with the handle instead. Default 55 s: many
     /// proxies cut a request after 60 s.
     pub wait_limit: Duration,
@@ -27,6 +29,7 @@ impl Default for McpOptions {
     fn default() -> Self {
         Self {
             max_body: 10 * 1024 * 1024,
+            body_timeout: Duration::from_mins(1),
             wait_limit: Duration::from_secs(55),
             max_streams: 20_000,
             cache: Duration::from_secs(30),

@@ -6,6 +6,10 @@ use super::key::Wish;
 
 /// What can be asked for; without anything the gateway serves.
 #[derive(Debug, Default, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one is a switch of the command line"
+)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     /// Check configuration and tool files, say all that is wrong with them, and end with 0 or 1; nothing is connected

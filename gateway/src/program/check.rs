@@ -35,7 +35,9 @@ fn text(told: &Told) -> String {
     match count {
         0 => lines.push_str("the configuration is good\n"),
         1 => lines.push_str("1 mistake\n"),
-        count => lines.push_str(&format!("{count} mistakes\n")),
+        count => {
+            let _ = writeln!(lines, "{count} mistakes");
+        }
     }
     lines
 }

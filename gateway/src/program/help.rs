@@ -39,7 +39,7 @@ pub fn long_help() -> String {
             "  ASYA_RABBITMQ_URL=amqp://guest:guest@localhost/ \\",
             "  ASYA_DATABASE_URL=postgres://asya:secret@localhost/asya_gateway asya-gateway",
             "Before that, the mistakes, the tables and a key:",
-            "  asya-gateway --check; asya-gateway migrate; asya-gateway key alice >> notes",
+            "  asya-gateway --check; asya-gateway migrate; asya-gateway key alice",
         ],
     };
     help::text(&TABLE, &below)

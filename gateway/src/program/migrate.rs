@@ -1,5 +1,7 @@
 //! `asya-gateway migrate`: the tables of the database.
 
+use std::fmt::Write as _;
+
 use asya_gateway_store::postgres::{Address, PostgresStore};
 use asya_program::{Environment, Exit, logging, print};
 use chrono::SecondsFormat;
@@ -65,7 +67,8 @@ async fn show(address: &Address) -> Exit {
             Some(at) => at.to_rfc3339_opts(SecondsFormat::Secs, true),
             None => "not yet".to_owned(),
         };
-        lines.push_str(&format!("{} {} {state}\n", migration.version, migration.name));
+        // Writing to a text cannot fail.
+        let _ = writeln!(lines, "{} {} {state}", migration.version, migration.name);
     }
     let printed = print(&lines);
     if migrations.iter().any(|migration| migration.applied_at.is_none()) {

@@ -20,6 +20,7 @@ use tower::Service;
 use super::ServerOptions;
 use super::detect::{Protocol, detect};
 use super::patience::Patient;
+use super::tls::Tls;
 
 /// Most that is buffered of one answer before the peer takes something of it, in bytes. Small, since thousands of
 /// streams may have a slow peer each.
@@ -66,19 +67,12 @@ impl Shared {
 /// Serves one connection until its end. Failures concern this peer alone and are logged for debugging only.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
     super::prepare(&stream, &shared.options);
+    let stream = Patient::new(stream, shared.options.write_timeout);
+    // Boxed where they differ, so that a connection takes only as much memory as its own kind needs.
     let served = async {
-        let stream = Patient::new(stream, shared.options.write_timeout);
         match &shared.options.tls {
             None => plain(stream, peer, shared).await,
-            Some(tls) => {
-                let Some(stream) = in_time(shared, tls.accept(stream)).await? else {
-                    return Ok(());
-                };
-                match tls.protocol(&stream) {
-                    Protocol::Http1 => Box::pin(http1(stream, peer, shared)).await,
-                    Protocol::Http2 => Box::pin(http2(stream, peer, shared)).await,
-                }
-            }
+            Some(tls) => Box::pin(encrypted(stream, tls, peer, shared)).await,
         }
     };
     let ended = tokio::select! {
@@ -96,8 +90,17 @@ async fn plain(stream: Patient<TcpStream>, peer: SocketAddr, shared: &Shared) ->
     let Some((protocol, stream)) = in_time(shared, detect(stream)).await? else {
         return Ok(());
     };
-    // Boxed, so that a connection takes only as much memory as its own protocol needs.
     match protocol {
+        Protocol::Http1 => Box::pin(http1(stream, peer, shared)).await,
+        Protocol::Http2 => Box::pin(http2(stream, peer, shared)).await,
+    }
+}
+
+async fn encrypted(stream: Patient<TcpStream>, tls: &Tls, peer: SocketAddr, shared: &Shared) -> Ended {
+    let Some(stream) = in_time(shared, tls.accept(stream)).await? else {
+        return Ok(());
+    };
+    match tls.protocol(&stream) {
         Protocol::Http1 => Box::pin(http1(stream, peer, shared)).await,
         Protocol::Http2 => Box::pin(http2(stream, peer, shared)).await,
     }

@@ -102,7 +102,10 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServerOptions
         .await
         .is_err()
     {
-        tracing::warn!(connections = connections.len(), "ending connections whose grace is over");
+        tracing::warn!(
+            connections = connections.len(),
+            "ending connections whose grace is over"
+        );
         shared.kill.cancel();
         connections.wait().await;
     }
@@ -110,7 +113,9 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServerOptions
 
 /// Accepts until draining; the listener is closed when it returns.
 async fn accept(listener: TcpListener, shared: &Arc<Shared>, connections: &TaskTracker) {
-    let slots = Arc::new(Semaphore::new(shared.options.max_connections.min(Semaphore::MAX_PERMITS)));
+    let slots = Arc::new(Semaphore::new(
+        shared.options.max_connections.min(Semaphore::MAX_PERMITS),
+    ));
     let draining = shared.options.draining.clone();
     loop {
         let next = async {
@@ -157,7 +162,7 @@ fn prepare(stream: &TcpStream, options: &ServerOptions) {
     let set = stream
         .set_nodelay(true)
         .and_then(|()| Ok(sockopt::set_socket_keepalive(stream, true)?))
-        .and_then(|()| Ok(sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?))
+        .and_then(|()| Ok(sockopt::set_tcp_keepidle(stream, Duration::from_mins(1))?))
         .and_then(|()| Ok(sockopt::set_tcp_user_timeout(stream, millis)?));
     if let Err(error) = set {
         tracing::debug!(%error, "a connection has kept the system's settings");

@@ -116,13 +116,19 @@ impl Tls {
     }
 
     /// Does the server's part of a handshake, with the certificate as it stands in its file now.
-    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
+    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
         self.refresh();
         TlsAcceptor::from(self.acceptor.clone()).accept(stream).await
     }
 
     /// What was agreed on in the handshake.
-    #[expect(clippy::unused_self, reason = "what is agreed on follows from this configuration")]
+    #[expect(
+        clippy::unused_self,
+        reason = "what is agreed on follows from this configuration"
+    )]
     pub(super) fn protocol<S>(&self, stream: &TlsStream<S>) -> Protocol {
         let connection: &ServerConnection = stream.get_ref().1;
         if connection.alpn_protocol() == Some(b"h2") {
@@ -151,7 +157,9 @@ impl Tls {
                 self.current.0.store(Arc::new(key));
                 tracing::info!(certificate = %self.files.certificate.display(), "took over a new certificate");
             }
-            Err(error) => tracing::error!(%error, "the certificate has changed and cannot be used; keeping the one before"),
+            Err(error) => {
+                tracing::error!(%error, "the certificate has changed and cannot be used; keeping the one before");
+            }
         }
     }
 }

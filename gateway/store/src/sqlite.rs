@@ -148,7 +148,14 @@ impl Store for SqliteStore {
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<()>> {
-        read!(self, ping())
+        let work = async move {
+            if !self.desk.is_open() {
+                return Err(self.told(Failure::Closed));
+            }
+            let answer = reads::ping(&self.readers).await;
+            answer.map_err(|failure| self.told(failure))
+        };
+        measured("ping", work).boxed()
     }
 
     fn create(&self, new: NewEnvelope, lease: Duration) -> BoxFuture<'_, Result<Created>> {

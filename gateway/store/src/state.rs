@@ -31,7 +31,7 @@ pub enum Decision {
         /// The record after it. Its `result` is the one of the report; where that has none, the standing one's.
         record: Box<Record>,
         /// The line for the history.
-        update: Draft,
+        update: Box<Draft>,
     },
     /// Late, repeated, or of another attempt.
     Nothing,
@@ -122,15 +122,15 @@ pub fn decide(standing: &Record, report: &Report, now: DateTime<Utc>) -> Decisio
         ReportEvent::NotPublished { error } => ending::not_published(&mut next, error),
         ReportEvent::Progress(event) => progress::progress(standing, &mut next, event),
         ReportEvent::Retry(event) => progress::retry(&mut next, event, report.at),
-        ReportEvent::Partial(event) => progress::partial(&mut next, event),
-        ReportEvent::Final(event) => ending::ended(&mut next, event),
-        ReportEvent::TimedOut => ending::timed_out(&mut next),
-        ReportEvent::Cancelled { reason } => ending::cancelled(&mut next, reason),
+        ReportEvent::Partial(event) => Some(progress::partial(&mut next, event)),
+        ReportEvent::Final(event) => Some(ending::ended(&mut next, event)),
+        ReportEvent::TimedOut => Some(ending::timed_out(&mut next)),
+        ReportEvent::Cancelled { reason } => Some(ending::cancelled(&mut next, reason)),
     };
     match update {
         Some(update) => Decision::Change {
             record: Box::new(next),
-            update,
+            update: Box::new(update),
         },
         None => Decision::Nothing,
     }

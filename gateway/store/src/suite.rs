@@ -45,7 +45,7 @@ pub mod outbox;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Longer than any case.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// Gives a case a store to try.
 pub trait Harness: Send + Sync {
@@ -145,7 +145,7 @@ fn call(id: &str) -> NewEnvelope {
         route_metadata: Some(raw(r#"{"job_id":1}"#)),
         headers: Some(raw(r#"{"traceparent":"00-1"}"#)),
         payload: Some(raw(r#"{"n":1}"#)),
-        timeout: Some(Duration::from_secs(300)),
+        timeout: Some(Duration::from_mins(5)),
         deadline: Some(at(300)),
         created_at: at(0),
         idempotency: None,

@@ -21,7 +21,9 @@ impl Postgres {
         static TEMPLATE: OnceCell<String> = OnceCell::const_new();
         let template = TEMPLATE.get_or_init(async || {
             let url = Cluster::shared().database();
-            PostgresStore::migrate(&Address::parse(&url).unwrap()).await.unwrap();
+            PostgresStore::migrate(&Address::parse(&url).unwrap())
+                .await
+                .unwrap();
             url.rsplit('/').next().unwrap().to_owned()
         });
         let url = Cluster::shared().database_like(template.await);

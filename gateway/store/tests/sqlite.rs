@@ -1,4 +1,8 @@
 //! The suite on SQLite, on a file of its own for each case.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, also in what tests share"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

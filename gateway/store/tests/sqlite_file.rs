@@ -1,4 +1,8 @@
 //! What happens to the file: it is killed under, full, damaged, foreign, and shared.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, also in what tests share"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -20,7 +24,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Row};
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 /// The file that a child of these tests writes to until it is killed.
 const CHILD: &str = "ASYA_TEST_SQLITE_CHILD";
 
@@ -112,12 +116,11 @@ fn place() -> (TempDir, PathBuf) {
 
 // ---- killed ----
 
-/// No test: the process that is killed. It says what was answered, line by line.
+/// The process that is killed. It says what was answered, line by line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "no test of its own: another one starts it and kills it"]
 async fn a_child_writes_until_it_is_killed() {
-    let Some(path) = std::env::var_os(CHILD) else {
-        return;
-    };
+    let path = std::env::var_os(CHILD).expect("it is started by a test that says where to write");
     let store = Arc::new(open(Path::new(&path)).await);
     let writers = (0..8).map(|_| tokio::spawn(write_for_ever(Arc::clone(&store))));
     for writer in join_all(writers).await {
@@ -145,13 +148,19 @@ async fn write_for_ever(store: Arc<SqliteStore>) {
 fn say(what: &str, id: &str) {
     let mut out = std::io::stdout().lock();
     // The line begins after what the test harness has written.
-    out.write_all(format!("\nsaid {what} {id} .\n").as_bytes()).unwrap();
+    out.write_all(format!("\nsaid {what} {id} .\n").as_bytes())
+        .unwrap();
     out.flush().unwrap();
 }
 
 fn child(path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["a_child_writes_until_it_is_killed", "--exact", "--nocapture"])
+        .args([
+            "a_child_writes_until_it_is_killed",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(CHILD, path)
         .stdout(Stdio::piped())
         .spawn()
@@ -465,6 +474,27 @@ async fn the_tables_know_the_rules() {
     assert_eq!(execute(&mut shell, redrive).await, Ok(1));
     let answers = store.apply(vec![success("done")]).await.unwrap();
     assert!(matches!(answers[..], [Applied::Nothing { .. }]), "{answers:?}");
+}
+
+/// Gateways that start together on a new file all find it ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_a_new_file_at_once() {
+    for round in 0..5 {
+        let (_directory, path) = place();
+        let opened = (0..8).map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { open(&path).await })
+        });
+        let stores: Vec<_> = join_all(opened).await.into_iter().map(Result::unwrap).collect();
+        let calls = stores
+            .iter()
+            .enumerate()
+            .map(|(number, store)| store.create(call(&format!("{round} {number}"), raw("1")), LONG));
+        for answer in join_all(calls).await {
+            assert!(matches!(answer.unwrap(), Created::New(_)));
+        }
+        assert_eq!(stores[0].outbox_depth().await.unwrap().waiting, 8);
+    }
 }
 
 /// Somebody who keeps the file locked is waited for, and then told about.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use asya_gateway::core::{Gateway, SubmitError};
-use asya_gateway_store::Status;
+use asya_gateway_store::{Outcome, Status, View};
 use asya_tests::rabbitmq::Broker;
 use asya_transport::rabbitmq::{RabbitMqOptions, RabbitMqTransport};
 use asya_transport::{QueueName, Transport};
 
-use crate::world::{PATIENCE, World, call, options, submit, take, until};
+use crate::world::{PATIENCE, World, anybody, call, options, submit, take, until};
 
 async fn connect(options: RabbitMqOptions) -> Arc<RabbitMqTransport> {
     Arc::new(RabbitMqTransport::connect(options).await.unwrap())
@@ -96,4 +96,46 @@ async fn a_job_taken_while_the_broker_is_away_is_sent_when_it_is_back_even_by_an
     expected.sort();
     sent.sort();
     assert_eq!(sent, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_heals_by_itself_after_its_broker_was_away() {
+    let broker = Arc::new(tokio::task::spawn_blocking(|| Broker::start(None)).await.unwrap());
+    let world = World::new().await;
+    let store = world.store().await;
+    let settings = {
+        let broker = Arc::clone(&broker);
+        tokio::task::spawn_blocking(move || broker.options())
+            .await
+            .unwrap()
+    };
+    let transport = connect(settings).await;
+    transport
+        .administration()
+        .declare(&QueueName::for_actor("first"))
+        .await
+        .unwrap();
+    let gateway = Gateway::start(options(&store, Arc::clone(&transport) as Arc<dyn Transport>)).await;
+    let killed = Arc::clone(&broker);
+    tokio::task::spawn_blocking(move || killed.kill()).await.unwrap();
+    let job = submit(&gateway, call("free", "{}")).await.unwrap().record;
+    let unwanted = submit(&gateway, call("free", "{}")).await.unwrap().record;
+    assert!(
+        gateway
+            .cancel(&anybody(), &unwanted.id, "")
+            .await
+            .unwrap()
+            .cancelled
+    );
+    let revived = Arc::clone(&broker);
+    tokio::task::spawn_blocking(move || revived.run()).await.unwrap();
+    until(&gateway, &job.id, |record| record.status == Status::Running).await;
+    assert_eq!(
+        take(&*transport, "first").await.message_id,
+        Some(format!("{}/0/1/0", job.id))
+    );
+    let id = submit(&gateway, call("free", "{}")).await.unwrap().record.id;
+    until(&gateway, &id, |record| record.status == Status::Running).await;
+    let kept = gateway.get(&anybody(), &unwanted.id, View::Basic).await.unwrap();
+    assert_eq!(kept.outcome, Some(Outcome::Cancelled));
 }

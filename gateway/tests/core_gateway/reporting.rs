@@ -1,5 +1,6 @@
 //! What sidecars say.
 
+use asya_gateway::core::{RegisterError, ReportSource};
 use asya_gateway_store::{Applied, Created, Phase, Status, View};
 use futures::future::join_all;
 
@@ -85,4 +86,25 @@ async fn a_child_is_recorded_once_and_never_published() {
     let counts = gateway.children(&anybody(), &id).await.unwrap();
     assert_eq!((counts.running, counts.total()), (1, 1));
     assert_eq!(world.waiting("second").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_no_store_can_keep_is_refused_and_not_taken_for_an_outage() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    for (id, parent) in [
+        ("", "p"),
+        ("a\0b", "p"),
+        ("a", "p\0"),
+        (&"x".repeat(1025), "p"),
+        ("a", &"x".repeat(1025)),
+    ] {
+        let refused = gateway
+            .register_child(ReportSource::Grpc, child(id, parent))
+            .await;
+        assert!(
+            matches!(refused, Err(RegisterError::NotStorable(_))),
+            "{refused:?}"
+        );
+    }
 }

@@ -1,9 +1,14 @@
 //! Deadlines.
 
-use asya_gateway_store::{Outcome, Status};
+use std::time::{Duration, Instant};
 
-use crate::world::{World, all, anybody, call, child, progress, register, say, submit, until};
-use asya_gateway_store::Phase;
+use asya_gateway::core::Gateway;
+use asya_gateway_store::{Applied, Outcome, Phase, Retention, Status};
+
+use crate::world::{
+    PATIENCE, World, all, anybody, call, child, history, progress, register, running, say, submit, success,
+    until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_outlives_the_gateway_that_took_the_call() {
@@ -11,7 +16,7 @@ async fn a_deadline_outlives_the_gateway_that_took_the_call() {
     let first = world.gateway().await;
     let id = submit(&first, call("short", "{}")).await.unwrap().record.id;
     until(&first, &id, |record| record.status == Status::Running).await;
-    first.close(crate::world::PATIENCE).await;
+    first.close(PATIENCE).await;
     let second = world.gateway().await;
     let record = until(&second, &id, |record| record.status.is_final()).await;
     assert_eq!(
@@ -24,7 +29,7 @@ async fn a_deadline_outlives_the_gateway_that_took_the_call() {
         "not before its time"
     );
     let late = say(&second, vec![progress(&id, 0, Phase::Received)]).await;
-    assert!(matches!(late[0], asya_gateway_store::Applied::Nothing { .. }));
+    assert!(matches!(late[0], Applied::Nothing { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,4 +46,41 @@ async fn children_share_the_deadline_and_watchers_learn_of_it() {
             Some("envelope timed out")
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_housekeeping_goes_to_another_gateway_when_the_first_one_is_gone() {
+    let world = World::new().await;
+    let (first, second) = (world.gateway().await, world.gateway().await);
+    let id = submit(&second, call("short", "{}")).await.unwrap().record.id;
+    first.close(PATIENCE).await;
+    let later = submit(&second, call("short", "{}")).await.unwrap().record.id;
+    for id in [id, later] {
+        let record = until(&second, &id, |record| record.status.is_final()).await;
+        assert_eq!(record.outcome, Some(Outcome::TimedOut));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_older_than_it_need_be_is_deleted() {
+    let world = World::new().await;
+    let store = world.store().await;
+    let mut options = world.options(&store);
+    options.patience.clean = Duration::from_millis(50);
+    options.retention = Retention {
+        updates: Some(Duration::from_millis(1)),
+        envelopes: None,
+    };
+    let gateway = Gateway::start(options).await;
+    let (done, open) = (running(&gateway).await, running(&gateway).await);
+    say(&gateway, vec![success(&done, "1")]).await;
+    let start = Instant::now();
+    while !history(&store, &done).await.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "the history is still there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(
+        !history(&store, &open).await.is_empty(),
+        "what is not final is kept"
+    );
 }

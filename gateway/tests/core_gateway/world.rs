@@ -24,7 +24,7 @@ use chrono::Utc;
 use tempfile::TempDir;
 
 /// How long a test waits for something that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The tools of every test.
 const TOOLS: &str = "
@@ -37,13 +37,13 @@ tools:
 ";
 
 /// A directory with a store and queues.
-pub struct World {
+pub(crate) struct World {
     directory: TempDir,
-    pub transport: Arc<LocalTransport>,
+    pub(crate) transport: Arc<LocalTransport>,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let transport =
             LocalTransport::open(&directory.path().join("queues"), &LocalOptions::default()).unwrap();
@@ -56,31 +56,31 @@ impl World {
     }
 
     /// Opens the store's file; again and again, as further processes would.
-    pub async fn store(&self) -> Arc<dyn Store> {
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
         sqlite(&self.directory.path().join("gateway.db")).await
     }
 
     /// A gateway over a store of its own.
-    pub async fn gateway(&self) -> Gateway {
+    pub(crate) async fn gateway(&self) -> Gateway {
         let store = self.store().await;
         self.gateway_over(&store).await
     }
 
-    pub async fn gateway_over(&self, store: &Arc<dyn Store>) -> Gateway {
+    pub(crate) async fn gateway_over(&self, store: &Arc<dyn Store>) -> Gateway {
         Gateway::start(self.options(store)).await
     }
 
-    pub fn options(&self, store: &Arc<dyn Store>) -> GatewayOptions {
+    pub(crate) fn options(&self, store: &Arc<dyn Store>) -> GatewayOptions {
         options(store, Arc::clone(&self.transport) as Arc<dyn Transport>)
     }
 
-    pub async fn declare(&self, actor: &str) {
+    pub(crate) async fn declare(&self, actor: &str) {
         let queue = QueueName::for_actor(actor);
         self.transport.administration().declare(&queue).await.unwrap();
     }
 
     /// How many messages wait for an actor.
-    pub async fn waiting(&self, actor: &str) -> u64 {
+    pub(crate) async fn waiting(&self, actor: &str) -> u64 {
         let queue = QueueName::for_actor(actor);
         self.transport
             .administration()
@@ -91,13 +91,13 @@ impl World {
     }
 
     /// The next message for an actor.
-    pub async fn message(&self, actor: &str) -> Delivery {
+    pub(crate) async fn message(&self, actor: &str) -> Delivery {
         take(&*self.transport, actor).await
     }
 }
 
 /// Options with short waits.
-pub fn options(store: &Arc<dyn Store>, transport: Arc<dyn Transport>) -> GatewayOptions {
+pub(crate) fn options(store: &Arc<dyn Store>, transport: Arc<dyn Transport>) -> GatewayOptions {
     GatewayOptions {
         patience: Patience {
             lease: Duration::from_secs(2),
@@ -111,19 +111,19 @@ pub fn options(store: &Arc<dyn Store>, transport: Arc<dyn Transport>) -> Gateway
     }
 }
 
-pub fn tools() -> Tools {
+pub(crate) fn tools() -> Tools {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tools.yaml");
     std::fs::write(&file, TOOLS).unwrap();
     Tools::load(&file).unwrap()
 }
 
-pub async fn sqlite(file: &Path) -> Arc<dyn Store> {
+pub(crate) async fn sqlite(file: &Path) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open(file, SqliteOptions::default()).await.unwrap())
 }
 
 /// Two replicas' stores over one new database of PostgreSQL.
-pub async fn postgres_pair() -> [Arc<dyn Store>; 2] {
+pub(crate) async fn postgres_pair() -> [Arc<dyn Store>; 2] {
     let url = tokio::task::spawn_blocking(|| Cluster::shared().database())
         .await
         .unwrap();
@@ -135,7 +135,7 @@ pub async fn postgres_pair() -> [Arc<dyn Store>; 2] {
 }
 
 /// The next message of an actor, taken out of its queue.
-pub async fn take(transport: &dyn Transport, actor: &str) -> Delivery {
+pub(crate) async fn take(transport: &dyn Transport, actor: &str) -> Delivery {
     let queue = QueueName::for_actor(actor);
     let mut consumer = transport.consume(&queue).await.unwrap();
     let receiving = tokio::time::timeout(PATIENCE, consumer.receive(1));
@@ -144,22 +144,22 @@ pub async fn take(transport: &dyn Transport, actor: &str) -> Delivery {
     delivery
 }
 
-pub fn anybody() -> Caller {
+pub(crate) fn anybody() -> Caller {
     Caller::anonymous()
 }
 
-pub fn of(tenant: &str) -> Caller {
+pub(crate) fn of(tenant: &str) -> Caller {
     Caller {
         tenant: Some(tenant.to_owned()),
         ..Caller::anonymous()
     }
 }
 
-pub fn raw(text: &str) -> RawJson {
+pub(crate) fn raw(text: &str) -> RawJson {
     RawJson::parse(text.as_bytes().to_vec()).unwrap()
 }
 
-pub fn call(tool: &str, arguments: &str) -> ToolCall {
+pub(crate) fn call(tool: &str, arguments: &str) -> ToolCall {
     ToolCall {
         tool: tool.to_owned(),
         arguments: Some(raw(arguments)),
@@ -167,27 +167,28 @@ pub fn call(tool: &str, arguments: &str) -> ToolCall {
     }
 }
 
-pub fn keyed(tool: &str, arguments: &str, key: &str) -> ToolCall {
+pub(crate) fn keyed(tool: &str, arguments: &str, key: &str) -> ToolCall {
     ToolCall {
         idempotency_key: Some(key.to_owned()),
         ..call(tool, arguments)
     }
 }
 
-pub async fn submit(gateway: &Gateway, call: ToolCall) -> Result<Submitted, SubmitError> {
-    let submitting = tokio::time::timeout(PATIENCE, gateway.submit(&anybody(), call));
+pub(crate) async fn submit(gateway: &Gateway, call: ToolCall) -> Result<Submitted, SubmitError> {
+    let caller = anybody();
+    let submitting = tokio::time::timeout(PATIENCE, gateway.submit(&caller, call));
     submitting.await.expect("the call hangs")
 }
 
 /// An envelope that runs.
-pub async fn running(gateway: &Gateway) -> String {
+pub(crate) async fn running(gateway: &Gateway) -> String {
     let id = submit(gateway, call("free", "{}")).await.unwrap().record.id;
     until(gateway, &id, |record| record.status == Status::Running).await;
     id
 }
 
 /// Waits until the record of an envelope is as it should be.
-pub async fn until(gateway: &Gateway, id: &str, condition: impl Fn(&Record) -> bool) -> Record {
+pub(crate) async fn until(gateway: &Gateway, id: &str, condition: impl Fn(&Record) -> bool) -> Record {
     let start = Instant::now();
     loop {
         let record = gateway.get(&anybody(), id, View::Full).await.unwrap();
@@ -199,7 +200,7 @@ pub async fn until(gateway: &Gateway, id: &str, condition: impl Fn(&Record) -> b
     }
 }
 
-pub fn report(id: &str, event: ReportEvent) -> Report {
+pub(crate) fn report(id: &str, event: ReportEvent) -> Report {
     Report {
         envelope_id: id.to_owned(),
         attempt: 1,
@@ -208,7 +209,7 @@ pub fn report(id: &str, event: ReportEvent) -> Report {
     }
 }
 
-pub fn progress(id: &str, index: i64, phase: Phase) -> Report {
+pub(crate) fn progress(id: &str, index: i64, phase: Phase) -> Report {
     let said = Progress {
         phase: Some(phase),
         actor_index: index,
@@ -219,7 +220,7 @@ pub fn progress(id: &str, index: i64, phase: Phase) -> Report {
 }
 
 /// One of many updates, each different.
-pub fn item(id: &str, index: u32) -> Report {
+pub(crate) fn item(id: &str, index: u32) -> Report {
     let said = asya_gateway_store::Partial {
         actor_index: 0,
         index,
@@ -228,7 +229,7 @@ pub fn item(id: &str, index: u32) -> Report {
     report(id, ReportEvent::Partial(said))
 }
 
-pub fn success(id: &str, result: &str) -> Report {
+pub(crate) fn success(id: &str, result: &str) -> Report {
     let said = FinalSuccess {
         result: Some(raw(result)),
         ..FinalSuccess::default()
@@ -236,11 +237,11 @@ pub fn success(id: &str, result: &str) -> Report {
     report(id, ReportEvent::Final(Final::Succeeded(said)))
 }
 
-pub async fn say(gateway: &Gateway, reports: Vec<Report>) -> Vec<Applied> {
+pub(crate) async fn say(gateway: &Gateway, reports: Vec<Report>) -> Vec<Applied> {
     gateway.report(ReportSource::Http, reports).await.unwrap()
 }
 
-pub fn child(id: &str, parent: &str) -> NewEnvelope {
+pub(crate) fn child(id: &str, parent: &str) -> NewEnvelope {
     NewEnvelope {
         id: id.to_owned(),
         parent_id: Some(parent.to_owned()),
@@ -260,12 +261,12 @@ pub fn child(id: &str, parent: &str) -> NewEnvelope {
     }
 }
 
-pub async fn register(gateway: &Gateway, child: NewEnvelope) -> Created {
+pub(crate) async fn register(gateway: &Gateway, child: NewEnvelope) -> Created {
     gateway.register_child(ReportSource::Http, child).await.unwrap()
 }
 
 /// Everything that a watch has to tell.
-pub async fn all(mut watch: Watch) -> Vec<Arc<Update>> {
+pub(crate) async fn all(mut watch: Watch) -> Vec<Arc<Update>> {
     let mut updates = Vec::new();
     let reading = async {
         while let Some(update) = watch.next().await.unwrap() {
@@ -278,16 +279,16 @@ pub async fn all(mut watch: Watch) -> Vec<Arc<Update>> {
     updates
 }
 
-pub fn ids(updates: &[Arc<Update>]) -> Vec<i64> {
+pub(crate) fn ids(updates: &[Arc<Update>]) -> Vec<i64> {
     updates.iter().map(|update| update.id).collect()
 }
 
 /// The history as the store has it.
-pub async fn history(store: &Arc<dyn Store>, id: &str) -> Vec<i64> {
+pub(crate) async fn history(store: &Arc<dyn Store>, id: &str) -> Vec<i64> {
     let updates = store.updates(id, 0, 1_000_000).await.unwrap();
     updates.iter().map(|update| update.id).collect()
 }
 
-pub fn is_unknown<T>(answer: Result<T, LookupError>) -> bool {
+pub(crate) fn is_unknown<T>(answer: &Result<T, LookupError>) -> bool {
     matches!(answer, Err(LookupError::Unknown))
 }

@@ -30,7 +30,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 /// Nothing here takes so long unless it hangs.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 /// Waits for what must come.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -78,12 +78,11 @@ impl Server {
 
     pub(crate) async fn of(plan: Plan) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = match plan.store {
-            Some(store) => store,
-            None => {
-                let path = directory.path().join("gateway.db");
-                Arc::new(SqliteStore::open(path, SqliteOptions::default()).await.unwrap())
-            }
+        let store = if let Some(store) = plan.store {
+            store
+        } else {
+            let path = directory.path().join("gateway.db");
+            Arc::new(SqliteStore::open(path, SqliteOptions::default()).await.unwrap())
         };
         let transport =
             LocalTransport::open(&directory.path().join("queues"), &LocalOptions::default()).unwrap();

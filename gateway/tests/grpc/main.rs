@@ -5,7 +5,10 @@
 mod actors;
 mod clients;
 mod harness;
+mod replicas;
 mod report;
 mod services;
+mod sessions;
 mod storm;
 mod watch;
+mod whole;

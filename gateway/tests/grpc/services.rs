@@ -1,6 +1,7 @@
 //! Health, reflection, deadlines.
 
 use asya_gateway::auth::Caller;
+use asya_gateway::grpc::GrpcOptions;
 use asya_proto::status::v1::{EnvelopeIds, WatchEnvelopesRequest, watch_envelopes_request};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
@@ -154,4 +155,43 @@ async fn the_time_that_the_caller_gives_is_kept_for_streams_too() {
         Ok(stream) => soon("the end", stream.into_inner().message()).await.unwrap_err(),
     };
     assert_eq!(end.code(), Code::DeadlineExceeded);
+}
+
+/// `docs/api/grpc.md` names what is there, and the numbers that hold.
+#[test]
+fn the_page_about_grpc_is_true() {
+    let page = include_str!("../../../docs/api/grpc.md");
+    let set =
+        <prost_types::FileDescriptorSet as prost::Message>::decode(asya_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let own = set.file.iter().filter(|file| file.package() == "asya.status.v1");
+    let mut methods: Vec<_> = own
+        .flat_map(|file| &file.service)
+        .flat_map(|service| {
+            let name =
+                |method: &prost_types::MethodDescriptorProto| format!("{}/{}", service.name(), method.name());
+            service.method.iter().map(name).collect::<Vec<_>>()
+        })
+        .collect();
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | ").map(|(name, _)| name));
+    let mut told: Vec<_> = rows.collect();
+    methods.sort();
+    told.sort_unstable();
+    assert_eq!(told, methods);
+    let options = GrpcOptions::default();
+    for (what, is) in [
+        (
+            "(`max_unacknowledged`) | ",
+            options.max_unacknowledged.to_string(),
+        ),
+        (
+            "`ASYA_GATEWAY_MAX_BODY`, ",
+            format!("{} MiB", options.max_report_bytes / 1024 / 1024),
+        ),
+        ("until `hello` | ", format!("{} s", options.hello.as_secs())),
+        ("after `go_away` | ", format!("{} s", options.farewell.as_secs())),
+    ] {
+        assert!(page.contains(&format!("{what}{is} |")), "{what}{is}");
+    }
 }

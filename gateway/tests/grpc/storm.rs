@@ -145,7 +145,10 @@ async fn check(server: &Server, n: usize) {
             .all(|update| update.state() == EnvelopeState::Running),
         "{id}"
     );
-    let percents: Vec<_> = before.iter().filter_map(|update| update.progress_percent).collect();
+    let percents: Vec<_> = before
+        .iter()
+        .filter_map(|update| update.progress_percent)
+        .collect();
     assert!(percents.is_sorted(), "{id}: {percents:?}");
     let shown = server.get(&id).await;
     assert_eq!(shown.result_json, last.result_json);

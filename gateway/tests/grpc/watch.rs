@@ -7,11 +7,12 @@ use asya_proto::status::v1::{
     WatchEnvelopesRequest, WatchEnvelopesResponse, watch_envelopes_request, watch_envelopes_response,
 };
 use chrono::Utc;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-use super::harness::{Server, partial, progress, report, running, soon, succeeded, watch_ids};
+use super::harness::{Plan, Server, partial, progress, report, running, soon, succeeded, watch_ids};
 
 type Event = watch_envelopes_response::Event;
 
@@ -201,11 +202,17 @@ async fn a_history_that_is_deleted_is_out_of_range() {
     };
     let cleaned = server
         .store
-        .clean(retention, Utc::now() + Duration::from_secs(60))
+        .clean(retention, Utc::now() + Duration::from_mins(1))
         .await
         .unwrap();
     assert!(cleaned.updates > 0, "{cleaned:?}");
-    drop(feed);
+    // A replica that has nothing of it in memory.
+    let later = Server::of(Plan {
+        store: Some(Arc::clone(&server.store)),
+        ..Plan::default()
+    })
+    .await;
+    let mut client = later.client().await;
     let status = match watch_ids(&mut client, &["x"], &first).await {
         Err(status) => status,
         Ok(mut stream) => soon("the end", stream.message()).await.unwrap_err(),
@@ -396,4 +403,33 @@ async fn watches_end_when_the_gateway_drains() {
         let end = soon("the end", stream.message()).await.unwrap_err();
         assert_eq!(end.code(), Code::Unavailable);
     }
+}
+
+#[tokio::test]
+async fn a_thousand_envelopes_are_watched_by_one_call() {
+    let server = Server::start().await;
+    let ids: Vec<_> = (0..1000).map(|n| format!("x{n}")).collect();
+    for id in &ids {
+        server.envelope(id).await;
+    }
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let mut stream = watch_ids(&mut server.client().await, &ids, "").await.unwrap();
+    let mut sidecar = server.sidecar("one").await;
+    for (sequence, id) in (1..).zip(&ids) {
+        sidecar.send(report(sequence, id, succeeded("1"))).await;
+    }
+    sidecar.acked(1000).await;
+    let mut ended = std::collections::BTreeSet::new();
+    let mut cursor = String::new();
+    while let Some(message) = next(&mut stream).await {
+        let Some(Event::Update(update)) = message.event else {
+            panic!("no update");
+        };
+        assert!(ended.insert(update.envelope_id));
+        if ended.len() == 500 {
+            cursor = message.cursor;
+        }
+    }
+    assert_eq!(ended.len(), 1000);
+    assert_eq!(all(&mut server.client().await, &ids, &cursor).await.len(), 500);
 }

@@ -1,5 +1,6 @@
 //! Actors: each takes the messages of its queue and reports about the envelopes, as sidecars and end actors do.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const INTENDED: &str = "This tool intentionally returns an error for testing";
 pub(crate) struct Actors(#[expect(dead_code, reason = "ends them when dropped")] JoinSet<()>);
 
 impl Actors {
-    pub(crate) async fn start(gateway: &Gateway, transport: &Arc<LocalTransport>) -> Self {
+    /// `tools` is the tool file, which one of them changes.
+    pub(crate) async fn start(gateway: &Gateway, transport: &Arc<LocalTransport>, tools: &Path) -> Self {
         let mut running = JoinSet::new();
         for actor in [
             "echo",
@@ -33,16 +35,24 @@ impl Actors {
             "half",
             "greet",
             "compute",
+            "trigger",
         ] {
             let queue = QueueName::for_actor(actor);
             transport.administration().declare(&queue).await.unwrap();
-            running.spawn(work(actor, queue, gateway.clone(), Arc::clone(transport)));
+            let (gateway, transport) = (gateway.clone(), Arc::clone(transport));
+            running.spawn(work(actor, queue, gateway, transport, tools.to_owned()));
         }
         Self(running)
     }
 }
 
-async fn work(actor: &'static str, queue: QueueName, gateway: Gateway, transport: Arc<LocalTransport>) {
+async fn work(
+    actor: &'static str,
+    queue: QueueName,
+    gateway: Gateway,
+    transport: Arc<LocalTransport>,
+    tools: PathBuf,
+) {
     let mut consumer = transport.consume(&queue).await.unwrap();
     let mut handlers = JoinSet::new();
     while let Ok(deliveries) = consumer.receive(10).await {
@@ -52,6 +62,7 @@ async fn work(actor: &'static str, queue: QueueName, gateway: Gateway, transport
                 gateway: gateway.clone(),
                 id: message.id.clone(),
                 actors: message.route.actors.clone(),
+                tools: tools.clone(),
             };
             handlers.spawn(async move {
                 let payload = message.payload.unwrap_or_else(RawJson::null);
@@ -78,7 +89,7 @@ async fn handle(actor: &str, desk: &Desk, payload: RawJson) {
         "stuck" => desk.progress(0, Phase::Processing, "working").await,
         "numbers" => {
             desk.succeed(RawJson::parse("[18446744073709551617,\n 1.0, 1e400]").unwrap())
-                .await
+                .await;
         }
         "simple-text" => desk.succeed(RawJson::from_text(SIMPLE)).await,
         "intended-error" => desk.fail(INTENDED).await,
@@ -99,8 +110,23 @@ async fn handle(actor: &str, desk: &Desk, payload: RawJson) {
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
             desk.succeed(RawJson::from_text("computed")).await;
         }
+        "trigger" => {
+            let tools = std::fs::read_to_string(&desk.tools).unwrap();
+            replace(
+                &desk.tools,
+                &tools.replace("Changes this file", "Has changed this file"),
+            );
+            desk.succeed(RawJson::from_text("changed")).await;
+        }
         other => panic!("no actor {other}"),
     }
+}
+
+/// In one step, so that the gateway never reads half of it.
+pub(crate) fn replace(file: &Path, content: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(new, file).unwrap();
 }
 
 /// Where an actor reports about one envelope.
@@ -108,6 +134,7 @@ struct Desk {
     gateway: Gateway,
     id: String,
     actors: Vec<String>,
+    tools: PathBuf,
 }
 
 impl Desk {

@@ -173,3 +173,53 @@ async fn a_draining_gateway_takes_no_calls_and_says_so() {
         answer.tool_text()
     );
 }
+
+#[tokio::test]
+async fn hostile_bodies_are_refused_or_carried_and_never_an_error_of_ours() {
+    let plant = Plant::start().await;
+    let call = |arguments: &str, more: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{arguments}{more}}}}}"#
+        )
+    };
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let carried = [
+        format!(r#"{{"text":"x","deep":{}}}"#, deep(100_000)),
+        format!(r#"{{"text":"x","many":[{}0]}}"#, "0,".repeat(100_000)),
+        r#"{"text":"\u0000\ud800 \" asya-raw-"}"#.to_owned(),
+    ];
+    let client = plant.old_client().await;
+    for arguments in &carried {
+        let answer = client.post(call(arguments, "")).await;
+        let record = plant.ended(&envelope(&answer)).await;
+        assert!(
+            record
+                .payload
+                .unwrap()
+                .as_str()
+                .starts_with(&arguments[..arguments.len() - 1])
+        );
+    }
+    let refused = [
+        call("{", ""),
+        call(
+            "{\"text\":\"x\"}",
+            &format!(r#","_meta":{{"x":{}}}"#, deep(100_000)),
+        ),
+        call("{\"text\":\"x\"}", r#","_meta":{"x":"\ud800"}"#),
+        call("{\"text\":\"x\"}", r#","_meta":5"#),
+        call("{\"text\":\"x\"}", r#","name":["echo"]"#),
+        r#"{"jsonrpc":"2.0","id":99999999999999999999,"method":"ping"}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned(),
+        "\u{feff}{}".to_owned(),
+        String::new(),
+    ];
+    for body in refused {
+        let shown = &body[..body.len().min(120)];
+        let answer = client.post(body.clone()).await;
+        assert!(answer.status < 500, "{shown}: {answer:?}");
+        let told = answer.json()["error"]["code"].as_i64();
+        assert!(told.is_some_and(|code| code <= -32600), "{shown}: {answer:?}");
+    }
+}

@@ -172,7 +172,11 @@ impl Client {
 
     pub(crate) async fn notify(&self, method: &str, params: Value) -> Answer {
         let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
-        read(self.send(self.headers.clone(), message.to_string()).await).await
+        let mut headers = self.headers.clone();
+        if matches!(self.era, Era::Stateless { .. }) {
+            headers.insert("mcp-method", HeaderValue::from_str(method).unwrap());
+        }
+        read(self.send(headers, message.to_string()).await).await
     }
 
     /// Sends a body as it is.

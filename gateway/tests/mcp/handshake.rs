@@ -1,6 +1,7 @@
 //! Clients of the revisions up to 2025-11-25, the original's own among them.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{Client, initialize, read, read_until};
 use crate::plant::{Plant, TOOLS};
@@ -163,6 +164,21 @@ async fn bodies_above_the_limit_are_refused_and_nothing_is_stored() {
     let answer = client.call("echo", json!({"text": "x".repeat(1000)})).await;
     assert_eq!(answer.status, 200);
     plant.only().await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let options = asya_gateway::mcp::McpOptions {
+        body_timeout: std::time::Duration::from_millis(200),
+        ..Default::default()
+    };
+    let plant = Plant::with(options).await;
+    let mut socket = tokio::net::TcpStream::connect(plant.address).await.unwrap();
+    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
 }
 
 #[tokio::test]

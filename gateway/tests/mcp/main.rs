@@ -1,7 +1,7 @@
 //! MCP on a real socket: the SQLite store, the embedded queue, and actors that take messages and report.
 //!
 //! The official conformance suite and an MCP client in Python run against the same server; they need programs from
-//! npm and PyPI, so those tests are ignored here and run by `tests/mcp/run.sh`.
+//! two registries, so those tests are ignored here and run by `tests/mcp/run.sh`.
 
 #![allow(
     clippy::unwrap_used,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use asya_gateway::auth::{Auth, Caller, guard};
+use asya_gateway::auth::{Auth, Caller, OriginPolicy, guard};
 use asya_gateway::core::{Gateway, GatewayOptions, Patience, ToolBook};
 use asya_gateway::mcp::{McpOptions, router};
 use asya_gateway::server::{ServerOptions, serve};
@@ -13,7 +13,7 @@ use asya_gateway_store::{Record, Store, View};
 use asya_transport::local::{LocalOptions, LocalTransport};
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::Actors;
+use crate::actors::{Actors, replace};
 use crate::client::Client;
 
 /// The tools that most tests use; see `actors` for what the actors do.
@@ -41,7 +41,7 @@ impl Plant {
     pub(crate) async fn with(options: McpOptions) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         std::fs::write(directory.path().join("tools.yaml"), TOOLS).unwrap();
-        Self::launch(directory, options, true, Auth::default(), None).await
+        Self::launch(directory, options, true, None).await
     }
 
     /// Everybody who asks belongs to this tenant.
@@ -51,27 +51,19 @@ impl Plant {
             ..Caller::anonymous()
         };
         let directory = Arc::clone(&self.directory);
-        Self::launch(
-            directory,
-            McpOptions::default(),
-            false,
-            Auth::default(),
-            Some(caller),
-        )
-        .await
+        Self::launch(directory, McpOptions::default(), false, Some(caller)).await
     }
 
     /// Another replica on the same store and queue.
     pub(crate) async fn beside(&self) -> Self {
         let directory = Arc::clone(&self.directory);
-        Self::launch(directory, McpOptions::default(), false, Auth::default(), None).await
+        Self::launch(directory, McpOptions::default(), false, None).await
     }
 
     async fn launch(
         directory: Arc<tempfile::TempDir>,
         mcp: McpOptions,
         actors: bool,
-        auth: Auth,
         caller: Option<Caller>,
     ) -> Self {
         // Any number of clients may ask for TLS first; the second time is refused and need not be looked at.
@@ -94,16 +86,17 @@ impl Plant {
             ..Patience::default()
         };
         let gateway = Gateway::start(options).await;
-        let actors = match actors {
-            true => Some(Actors::start(&gateway, &transport).await),
-            false => None,
+        let actors = if actors {
+            Some(Actors::start(&gateway, &transport, &tools(path)).await)
+        } else {
+            None
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = router(gateway.clone(), mcp);
         let routes = match caller {
             Some(caller) => routes.layer(axum::Extension(caller)),
-            None => guard(routes, Arc::new(auth)),
+            None => guard(routes, Arc::new(auth())),
         };
         let stop = CancellationToken::new();
         let server = ServerOptions {
@@ -144,7 +137,7 @@ impl Plant {
 
     /// An envelope once it is final.
     pub(crate) async fn ended(&self, id: &str) -> Record {
-        let limit = std::time::Duration::from_secs(60);
+        let limit = std::time::Duration::from_mins(1);
         let record = self.gateway.wait(&Caller::anonymous(), id, limit).await.unwrap();
         assert!(record.status.is_final(), "{id} is {}", record.status);
         record
@@ -169,10 +162,19 @@ impl Plant {
 
     /// Replaces the tool file.
     pub(crate) fn write_tools(&self, content: &str) {
-        // In one step, so that the gateway never reads half of it.
-        let new = self.directory.path().join("new");
-        std::fs::write(&new, content).unwrap();
-        std::fs::rename(new, tools(self.directory.path())).unwrap();
+        replace(&tools(self.directory.path()), content);
+    }
+}
+
+/// As a gateway on loopback has it by default.
+fn auth() -> Auth {
+    let origins = OriginPolicy {
+        loopback_only: true,
+        ..OriginPolicy::default()
+    };
+    Auth {
+        origins,
+        ..Auth::default()
     }
 }
 

@@ -13,12 +13,18 @@ async fn stored(rig: &Rig) -> Vec<Record> {
         after: None,
         view: View::Full,
     };
-    let listed = rig.gateway.list(&Caller::anonymous(), Filter::default(), page).await;
+    let listed = rig
+        .gateway
+        .list(&Caller::anonymous(), Filter::default(), page)
+        .await;
     listed.unwrap().records
 }
 
 async fn record(rig: &Rig, id: &str) -> Record {
-    rig.gateway.get(&Caller::anonymous(), id, View::Full).await.unwrap()
+    rig.gateway
+        .get(&Caller::anonymous(), id, View::Full)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -29,10 +35,20 @@ async fn unknown_envelopes_are_404_whatever_is_said_about_them() {
         (Method::GET, "/envelopes/none/stream", ""),
         (Method::GET, "/envelopes/none/children", ""),
         (Method::DELETE, "/envelopes/none", ""),
-        (Method::POST, "/envelopes/none/progress", r#"{"actors":["a"],"current_actor_idx":0,"status":"received"}"#),
-        (Method::POST, "/envelopes/none/final", r#"{"status":"succeeded","result":1}"#),
+        (
+            Method::POST,
+            "/envelopes/none/progress",
+            r#"{"actors":["a"],"current_actor_idx":0,"status":"received"}"#,
+        ),
+        (
+            Method::POST,
+            "/envelopes/none/final",
+            r#"{"status":"succeeded","result":1}"#,
+        ),
     ] {
-        rig.send(method, path, body).await.is_refusal(404, "Envelope not found\n");
+        rig.send(method, path, body)
+            .await
+            .is_refusal(404, "Envelope not found\n");
     }
     assert_eq!(stored(&rig).await, []);
 }
@@ -47,7 +63,10 @@ async fn wrong_types_and_huge_numbers_change_nothing() {
         ("progress", "nonsense"),
         ("progress", "[]"),
         ("progress", "\"\\ud800\""),
-        ("progress", r#"{"actors":["a"],"current_actor_idx":0,"status":"received""#),
+        (
+            "progress",
+            r#"{"actors":["a"],"current_actor_idx":0,"status":"received""#,
+        ),
         ("progress", r#"{"actors":"a"}"#),
         ("progress", r#"{"actors":{"0":"a"}}"#),
         ("progress", r#"{"actors":[null]}"#),
@@ -64,7 +83,10 @@ async fn wrong_types_and_huge_numbers_change_nothing() {
         ("final", r#"{"status":"done"}"#),
         ("final", r#"{"status":true}"#),
         ("final", r#"{"status":"failed","error":{"a":1}}"#),
-        ("final", r#"{"status":"failed","current_actor_idx":99999999999999999999}"#),
+        (
+            "final",
+            r#"{"status":"failed","current_actor_idx":99999999999999999999}"#,
+        ),
         ("final", r#"{"status":"failed","actors":[1,2]}"#),
     ];
     for (verb, body) in bodies {
@@ -97,11 +119,22 @@ async fn replayed_and_reordered_progress_never_goes_back() {
     rig.child("e").await;
     rig.progress("e", 2, "processing").await;
     let before = rig.get("/envelopes/e").await.json();
-    for (index, status) in [(0, "received"), (2, "received"), (1, "completed"), (2, "processing"), (0, "completed")] {
+    for (index, status) in [
+        (0, "received"),
+        (2, "received"),
+        (1, "completed"),
+        (2, "processing"),
+        (0, "completed"),
+    ] {
         rig.progress("e", index, status).await.json();
     }
     let after = rig.get("/envelopes/e").await.json();
-    for key in ["progress_percent", "current_actor_idx", "current_actor_name", "status"] {
+    for key in [
+        "progress_percent",
+        "current_actor_idx",
+        "current_actor_name",
+        "status",
+    ] {
         assert_eq!(after[key], before[key], "{key}");
     }
 }
@@ -112,18 +145,30 @@ async fn nul_and_half_characters_pass_where_they_may_and_are_refused_where_they_
     rig.child("e").await;
     let said = r#"{"message":"a\u0000b\ud800c","current_actor_idx":0,"actors":["x"],"status":"received"}"#;
     rig.post("/envelopes/e/progress", said).await.json();
-    assert_eq!(rig.get("/envelopes/e").await.json()["message"], "a\u{fffd}b\u{fffd}c");
+    assert_eq!(
+        rig.get("/envelopes/e").await.json()["message"],
+        "a\u{fffd}b\u{fffd}c"
+    );
     let failed = r#"{"status":"failed","error":"\ud800 and \u0000","error_details":{"raw":"\u0000\udfff"}}"#;
     rig.post("/envelopes/e/final", failed).await.json();
     let shown = rig.get("/envelopes/e").await;
-    assert!(shown.raw_member("result").unwrap().contains(r#"{"raw":"\u0000\udfff"}"#), "{}", shown.text);
+    assert!(
+        shown
+            .raw_member("result")
+            .unwrap()
+            .contains(r#"{"raw":"\u0000\udfff"}"#),
+        "{}",
+        shown.text
+    );
     for body in [
         r#"{"id":"a\u0000","actors":["x"]}"#,
         r#"{"id":"\ud800","actors":["x"]}"#,
         r#"{"id":"a","parent_id":"\u0000","actors":["x"]}"#,
         r#"{"id":"a","actors":["\ud800"]}"#,
     ] {
-        rig.post("/envelopes", body).await.is_refusal_like(400, "Invalid request body\n");
+        rig.post("/envelopes", body)
+            .await
+            .is_refusal_like(400, "Invalid request body\n");
     }
     assert_eq!(stored(&rig).await.len(), 1);
 }
@@ -132,9 +177,17 @@ async fn nul_and_half_characters_pass_where_they_may_and_are_refused_where_they_
 async fn bytes_that_are_no_utf8_are_refused() {
     let rig = Rig::start().await;
     rig.child("e").await;
-    for path in ["/envelopes/e/final", "/envelopes/e/progress", "/envelopes", "/tools/call"] {
-        let body = b"{\"status\":\"succeeded\",\"id\":\"x\",\"name\":\"plain\",\"result\":\"\xff\xfe\"}".to_vec();
-        rig.post(path, body).await.is_refusal(400, "Invalid request body\n");
+    for path in [
+        "/envelopes/e/final",
+        "/envelopes/e/progress",
+        "/envelopes",
+        "/tools/call",
+    ] {
+        let body =
+            b"{\"status\":\"succeeded\",\"id\":\"x\",\"name\":\"plain\",\"result\":\"\xff\xfe\"}".to_vec();
+        rig.post(path, body)
+            .await
+            .is_refusal(400, "Invalid request body\n");
     }
     assert_eq!(record(&rig, "e").await.result, None);
 }
@@ -170,7 +223,10 @@ async fn oversized_bodies_are_413_before_they_are_read() {
         }
     }
     let answer = read_to_end(&mut stream).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 413 "),
+        "{answer}"
+    );
     assert_eq!(record(&rig, "e").await, before);
 }
 
@@ -180,13 +236,24 @@ async fn truncated_bodies_count_for_nothing() {
     rig.child("e").await;
     let before = record(&rig, "e").await;
     let body = r#"{"status":"succeeded","result":1}"#;
-    for path in ["/envelopes/e/final", "/envelopes/e/progress", "/tools/call", "/envelopes"] {
+    for path in [
+        "/envelopes/e/final",
+        "/envelopes/e/progress",
+        "/tools/call",
+        "/envelopes",
+    ] {
         let mut stream = rig.connect().await;
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len() + 5);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len() + 5
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let answer = read_to_end(&mut stream).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{path}: {answer}"
+        );
     }
     assert_eq!(record(&rig, "e").await, before);
     assert_eq!(stored(&rig).await.len(), 1);
@@ -204,12 +271,21 @@ async fn huge_arrays_pass_as_payload_and_are_refused_as_a_route() {
     rig.child("e").await;
     let actors = format!("[{}\"a\"]", "\"a\",".repeat(99_999));
     for (path, body) in [
-        ("/envelopes/e/progress", format!(r#"{{"actors":{actors},"current_actor_idx":99999,"status":"received"}}"#)),
-        ("/envelopes/e/final", format!(r#"{{"status":"failed","actors":{actors}}}"#)),
+        (
+            "/envelopes/e/progress",
+            format!(r#"{{"actors":{actors},"current_actor_idx":99999,"status":"received"}}"#),
+        ),
+        (
+            "/envelopes/e/final",
+            format!(r#"{{"status":"failed","actors":{actors}}}"#),
+        ),
         ("/envelopes", format!(r#"{{"id":"f","actors":{actors}}}"#)),
     ] {
         let answer = rig.post(path, body).await;
-        answer.is_refusal_like(400, "Invalid request body\nactors: 100000 actors; a route has at most 10000");
+        answer.is_refusal_like(
+            400,
+            "Invalid request body\nactors: 100000 actors; a route has at most 10000",
+        );
     }
     assert_eq!(record(&rig, "e").await.actors.len(), 3);
 }
@@ -224,7 +300,12 @@ async fn nesting_neither_overflows_nor_costs() {
     assert!(shown.text.contains(&deep));
     let call = format!(r#"{{"name":"plain","arguments":{{"deep":{deep}}}}}"#);
     let answer = rig.post("/tools/call", call).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", &answer.text[..200.min(answer.text.len())]);
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{}",
+        &answer.text[..200.min(answer.text.len())]
+    );
 }
 
 #[tokio::test]
@@ -272,16 +353,32 @@ async fn malformed_paths_are_told_as_the_original_does() {
     let rig = Rig::start().await;
     for (method, path, text) in [
         (Method::GET, "/envelopes/a%2Fb", "Invalid envelope path\n"),
-        (Method::GET, "/envelopes/a%2Fb/stream", "Invalid envelope stream path\n"),
-        (Method::GET, "/envelopes/a%2Fb/active", "Invalid envelope active path\n"),
-        (Method::POST, "/envelopes/a/b/progress", "Invalid envelope progress path\n"),
+        (
+            Method::GET,
+            "/envelopes/a%2Fb/stream",
+            "Invalid envelope stream path\n",
+        ),
+        (
+            Method::GET,
+            "/envelopes/a%2Fb/active",
+            "Invalid envelope active path\n",
+        ),
+        (
+            Method::POST,
+            "/envelopes/a/b/progress",
+            "Invalid envelope progress path\n",
+        ),
         (Method::POST, "/envelopes//final", "Invalid envelope final path\n"),
     ] {
         rig.send(method, path, "{}").await.is_refusal(400, text);
     }
     rig.get("/nothing").await.is_refusal(404, "404 page not found\n");
-    rig.get("/tools/call").await.is_refusal(405, "Method not allowed\n");
-    rig.send(Method::PUT, "/envelopes/e", "").await.is_refusal(405, "Method not allowed\n");
+    rig.get("/tools/call")
+        .await
+        .is_refusal(405, "Method not allowed\n");
+    rig.send(Method::PUT, "/envelopes/e", "")
+        .await
+        .is_refusal(405, "Method not allowed\n");
 }
 
 #[tokio::test]
@@ -295,10 +392,15 @@ async fn problems_are_json_for_those_who_prefer_it() {
     let bad = rig.send_with(Method::POST, "/tools/call", "{", &json).await;
     let problem: serde_json::Value = serde_json::from_str(&bad.text).unwrap();
     assert_eq!(problem["title"], "Invalid request body");
-    assert!(problem["detail"].as_str().unwrap().contains("line 1 column 1"), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("line 1 column 1"),
+        "{problem}"
+    );
     let nowhere = rig.send_with(Method::GET, "/nothing", "", &json).await;
     assert_eq!(nowhere.header("content-type"), "application/problem+json");
-    let anything = rig.send_with(Method::GET, "/envelopes/none", "", &[("Accept", "*/*")]).await;
+    let anything = rig
+        .send_with(Method::GET, "/envelopes/none", "", &[("Accept", "*/*")])
+        .await;
     anything.is_refusal(404, "Envelope not found\n");
 }
 

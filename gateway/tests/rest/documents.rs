@@ -19,7 +19,10 @@ fn the_copy_in_the_repository_is_the_document() {
         std::fs::write(copy(), &document).unwrap();
     }
     let written = std::fs::read_to_string(copy()).unwrap();
-    assert!(written == document, "docs/api/openapi.json is old: run the tests with ASYA_UPDATE_DOCS=1");
+    assert!(
+        written == document,
+        "docs/api/openapi.json is old: run the tests with ASYA_UPDATE_DOCS=1"
+    );
 }
 
 /// The document, its objects closed: a key that it does not name is a mistake.
@@ -28,7 +31,11 @@ struct Document(Value);
 impl Document {
     fn load() -> Self {
         let mut document: Value = serde_json::from_str(&asya_gateway::http::openapi()).unwrap();
-        for schema in document["components"]["schemas"].as_object_mut().unwrap().values_mut() {
+        for schema in document["components"]["schemas"]
+            .as_object_mut()
+            .unwrap()
+            .values_mut()
+        {
             if schema.get("properties").is_some() {
                 schema["additionalProperties"] = json!(false);
             }
@@ -51,7 +58,10 @@ impl Document {
         let status = answer.status.as_str();
         let operation = &self.0["paths"][path][method];
         let mut response = operation["responses"][status].clone();
-        assert!(response.is_object(), "{method} {path}: {status} is not in the document");
+        assert!(
+            response.is_object(),
+            "{method} {path}: {status} is not in the document"
+        );
         if let Some(reference) = response["$ref"].as_str() {
             response = self.0.pointer(reference.trim_start_matches('#')).unwrap().clone();
         }
@@ -60,7 +70,10 @@ impl Document {
             return;
         }
         let schema = &response["content"][media]["schema"];
-        assert!(schema.is_object(), "{method} {path} {status}: {media:?} is not in the document: {response}");
+        assert!(
+            schema.is_object(),
+            "{method} {path} {status}: {media:?} is not in the document: {response}"
+        );
         let instance = if media.ends_with("json") {
             serde_json::from_str(&answer.text).unwrap()
         } else {
@@ -82,7 +95,11 @@ async fn the_gateway_serves_the_document() {
     assert_eq!(served.header("content-type"), "application/json");
     assert_eq!(served.text, asya_gateway::http::openapi());
     let document = served.json();
-    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+    assert!(
+        document["openapi"].as_str().unwrap().starts_with("3.1"),
+        "{}",
+        document["openapi"]
+    );
 }
 
 #[tokio::test]
@@ -101,7 +118,10 @@ async fn every_operation_of_the_document_is_served() {
             count += 1;
         }
     }
-    assert_eq!(count, 14, "an operation without a description, or the other way round");
+    assert_eq!(
+        count, 14,
+        "an operation without a description, or the other way round"
+    );
 }
 
 #[tokio::test]
@@ -113,17 +133,38 @@ async fn real_answers_are_what_the_document_says() {
         document.check("post", path, &answer);
         answer
     };
-    let call = post("/tools/call", "/tools/call", r#"{"name":"read","arguments":{"text":"x"}}"#).await;
+    let call = post(
+        "/tools/call",
+        "/tools/call",
+        r#"{"name":"read","arguments":{"text":"x"}}"#,
+    )
+    .await;
     let id = call.envelope_id();
-    for body in ["{}", r#"{"name":"no"}"#, r#"{"name":"read","arguments":{}}"#, r#"{"name":"lost"}"#] {
+    for body in [
+        "{}",
+        r#"{"name":"no"}"#,
+        r#"{"name":"read","arguments":{}}"#,
+        r#"{"name":"lost"}"#,
+    ] {
         post("/tools/call", "/tools/call", body).await;
     }
     let child = format!(r#"{{"id":"{id}-1","parent_id":"{id}","actors":["first"],"current":0}}"#);
     post("/envelopes", "/envelopes", &child).await;
     post("/envelopes", "/envelopes", "{}").await;
-    let progress = r#"{"actors":["first","second","third"],"current_actor_idx":1,"status":"processing","message":"m"}"#;
-    post("/envelopes/{id}/progress", &format!("/envelopes/{id}/progress"), progress).await;
-    post("/envelopes/{id}/progress", &format!("/envelopes/{id}/progress"), r#"{"actors":5}"#).await;
+    let progress =
+        r#"{"actors":["first","second","third"],"current_actor_idx":1,"status":"processing","message":"m"}"#;
+    post(
+        "/envelopes/{id}/progress",
+        &format!("/envelopes/{id}/progress"),
+        progress,
+    )
+    .await;
+    post(
+        "/envelopes/{id}/progress",
+        &format!("/envelopes/{id}/progress"),
+        r#"{"actors":5}"#,
+    )
+    .await;
     let reads = async || {
         for (path, real) in [
             ("/envelopes/{id}", format!("/envelopes/{id}")),
@@ -146,7 +187,12 @@ async fn real_answers_are_what_the_document_says() {
     };
     reads().await;
     let finished = r#"{"status":"succeeded","result":{"a":[1,2.5,null]},"metadata":{"s3_uri":"s3://b/k"}}"#;
-    post("/envelopes/{id}/final", &format!("/envelopes/{id}/final"), finished).await;
+    post(
+        "/envelopes/{id}/final",
+        &format!("/envelopes/{id}/final"),
+        finished,
+    )
+    .await;
     post("/envelopes/{id}/final", &format!("/envelopes/{id}/final"), "{}").await;
     let cancelled = rig.send(Method::DELETE, &format!("/envelopes/{id}-1"), "").await;
     document.check("delete", "/envelopes/{id}", &cancelled);

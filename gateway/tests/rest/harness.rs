@@ -13,7 +13,7 @@ use asya_gateway_store::sqlite::{SqliteOptions, SqliteStore};
 use asya_gateway_store::{Report, ReportEvent, Store};
 use asya_runtime_protocol::{Envelope, RawJson};
 use asya_transport::local::{LocalOptions, LocalTransport};
-use asya_transport::{QueueName, Transport};
+use asya_transport::{QueueName, Settlement, Transport};
 use bytes::Bytes;
 use chrono::Utc;
 use reqwest::{Method, StatusCode};
@@ -120,7 +120,9 @@ impl Rig {
 
     /// Calls the tool `read`; the id of the envelope.
     pub(crate) async fn call(&self) -> String {
-        let answer = self.post("/tools/call", r#"{"name":"read","arguments":{"text":"x"}}"#).await;
+        let answer = self
+            .post("/tools/call", r#"{"name":"read","arguments":{"text":"x"}}"#)
+            .await;
         answer.envelope_id()
     }
 
@@ -136,7 +138,8 @@ impl Rig {
             r#"{{"actors":["first","second","third"],"current_actor_idx":{index},"status":"{status}","message":"{status} {index}"}}"#
         );
         let path = format!("/envelopes/{id}/progress");
-        self.send_with(Method::POST, &path, body, &[("x-asya-index", "exact")]).await
+        self.send_with(Method::POST, &path, body, &[("x-asya-index", "exact")])
+            .await
     }
 
     pub(crate) async fn succeed(&self, id: &str, result: &str) -> Answer {
@@ -156,11 +159,16 @@ impl Rig {
         self.gateway.report(source, vec![report]).await.unwrap();
     }
 
-    /// The next message of the first actor.
+    /// Takes the next message of the first actor.
     pub(crate) async fn message(&self) -> Envelope {
         let queue = QueueName::for_actor("first");
         let mut consumer = self.transport.consume(&queue).await.unwrap();
-        let delivery = soon("a message", consumer.receive(1)).await.unwrap().pop().unwrap();
+        let delivery = soon("a message", consumer.receive(1))
+            .await
+            .unwrap()
+            .pop()
+            .unwrap();
+        delivery.receipt.settle(Settlement::Ack).await.unwrap();
         Envelope::parse(&delivery.body).unwrap().envelope
     }
 
@@ -184,9 +192,16 @@ impl Rig {
 
     /// The first line of the answer to a request whose path no client library would send.
     pub(crate) async fn status_of(&self, method: &str, path: &str) -> u16 {
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
         let answer = self.raw(request).await;
-        answer.split(' ').nth(1).unwrap_or_else(|| panic!("{answer}")).parse().unwrap()
+        answer
+            .split(' ')
+            .nth(1)
+            .unwrap_or_else(|| panic!("{answer}"))
+            .parse()
+            .unwrap()
     }
 }
 
@@ -200,7 +215,11 @@ impl Drop for Rig {
 async fn gateway(directory: &Path) -> (Gateway, Arc<LocalTransport>) {
     let tools = directory.join("tools.yaml");
     std::fs::write(&tools, TOOLS).unwrap();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.join("gateway.db"), SqliteOptions::default()).await.unwrap());
+    let store: Arc<dyn Store> = Arc::new(
+        SqliteStore::open(directory.join("gateway.db"), SqliteOptions::default())
+            .await
+            .unwrap(),
+    );
     let transport = LocalTransport::open(&directory.join("queue"), &LocalOptions::default()).unwrap();
     let transport = Arc::new(transport);
     let first = QueueName::for_actor("first");
@@ -335,7 +354,10 @@ impl Events {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+        self.response
+            .headers()
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The next event or comment; `None` at the end of the stream.
@@ -366,7 +388,10 @@ impl Events {
     /// The next event whose message is this.
     pub(crate) async fn until(&mut self, message: &str) -> Event {
         loop {
-            let event = self.next().await.unwrap_or_else(|| panic!("the stream ended before {message:?}"));
+            let event = self
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("the stream ended before {message:?}"));
             if !event.data.is_empty() && event.json()["message"] == message {
                 return event;
             }

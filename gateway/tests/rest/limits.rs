@@ -47,9 +47,16 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         ..HttpOptions::default()
     };
     let rig = Rig::with(options, ServerOptions::default()).await;
-    for path in ["/tools/call", "/envelopes", "/envelopes/e/progress", "/envelopes/e/final"] {
+    for path in [
+        "/tools/call",
+        "/envelopes",
+        "/envelopes/e/progress",
+        "/envelopes/e/final",
+    ] {
         let answer = rig
-            .raw(format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{\"name\""))
+            .raw(format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{\"name\""
+            ))
             .await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{path}: {answer}");
     }
@@ -58,22 +65,38 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn a_head_that_is_too_large_is_431() {
     let rig = Rig::start().await;
-    let large = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    let large = format!(
+        "GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "x".repeat(70_000)
+    );
     assert!(rig.raw(large).await.starts_with("HTTP/1.1 431 "));
-    let many = format!("GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(200));
+    let many = format!(
+        "GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n",
+        "X: y\r\n".repeat(200)
+    );
     assert!(rig.raw(many).await.starts_with("HTTP/1.1 431 "));
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(66_000));
     let answer = rig.raw(long).await;
-    assert!(answer.starts_with("HTTP/1.1 414 ") || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 414 ") || answer.starts_with("HTTP/1.1 431 "),
+        "{answer}"
+    );
     assert_eq!(rig.get("/health").await.text, "OK\n");
 }
 
 #[tokio::test]
 async fn what_is_no_http_is_400() {
     let rig = Rig::start().await;
-    for bytes in [&b"nonsense\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET  / HTTP/1.1\r\n\r\n"] {
+    for bytes in [
+        &b"nonsense\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET  / HTTP/1.1\r\n\r\n",
+    ] {
         let answer = rig.raw(bytes).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{answer}"
+        );
     }
     assert_eq!(rig.get("/health").await.text, "OK\n");
 }
@@ -85,7 +108,10 @@ async fn a_thousand_idle_streams_disturb_nobody() {
     let mut streams = Vec::new();
     for _ in 0..1000 {
         let mut stream = rig.connect().await;
-        stream.write_all(b"GET /envelopes/idle/stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /envelopes/idle/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
         streams.push(stream);
     }
     for stream in &mut streams {
@@ -98,7 +124,10 @@ async fn a_thousand_idle_streams_disturb_nobody() {
     rig.succeed("idle", "2").await.json();
     for stream in &mut streams {
         let rest = read_to_end(stream).await;
-        assert!(rest.contains(r#""status":"succeeded""#) && rest.ends_with("0\r\n\r\n"), "{rest}");
+        assert!(
+            rest.contains(r#""status":"succeeded""#) && rest.ends_with("0\r\n\r\n"),
+            "{rest}"
+        );
     }
 }
 

@@ -1,12 +1,12 @@
 //! The listener: protocols, TLS, health, and its end.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use asya_gateway::http::{self, HttpOptions};
 use asya_gateway::server::{self, ServerOptions, Tls};
+use asya_tests::rabbitmq::certificates;
 use axum::Router;
 use axum::routing::get;
 use reqwest::{Certificate, StatusCode, Version};
@@ -17,10 +17,20 @@ use crate::harness::{Events, Rig, soon};
 #[tokio::test]
 async fn http2_with_prior_knowledge_and_http1_share_the_port() {
     let rig = Rig::start().await;
-    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .no_proxy()
+        .build()
+        .unwrap();
     let answer = client.get(rig.url("/health")).send().await.unwrap();
-    assert_eq!((answer.version(), answer.status()), (Version::HTTP_2, StatusCode::OK));
-    assert_eq!(rig.client.get(rig.url("/health")).send().await.unwrap().version(), Version::HTTP_11);
+    assert_eq!(
+        (answer.version(), answer.status()),
+        (Version::HTTP_2, StatusCode::OK)
+    );
+    assert_eq!(
+        rig.client.get(rig.url("/health")).send().await.unwrap().version(),
+        Version::HTTP_11
+    );
     rig.child("e").await;
     let mut events = client.get(rig.url("/envelopes/e/stream")).send().await.unwrap();
     assert_eq!(events.headers().get("connection"), None, "HTTP/2 has none");
@@ -32,17 +42,13 @@ async fn http2_with_prior_knowledge_and_http1_share_the_port() {
     assert!(all.contains(r#""status":"succeeded""#), "{all}");
 }
 
-/// A certificate for 127.0.0.1 that signs itself.
-fn certificate(directory: &Path, name: &str) -> Certificate {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-keyout", "key.pem", "-out", "certificate.pem"])
-        .current_dir(directory)
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Certificate::from_pem(&std::fs::read(directory.join("certificate.pem")).unwrap()).unwrap()
+/// Makes a certificate for 127.0.0.1 and copies it and its key to `directory`; the authority that signed it.
+fn certificate(directory: &Path) -> Certificate {
+    let made = tempfile::tempdir().unwrap();
+    let made_there = certificates(made.path());
+    std::fs::copy(&made_there.server_key, directory.join("key.pem")).unwrap();
+    std::fs::copy(&made_there.server, directory.join("certificate.pem")).unwrap();
+    Certificate::from_pem(&std::fs::read(&made_there.ca).unwrap()).unwrap()
 }
 
 fn trusting(certificate: &Certificate) -> reqwest::Client {
@@ -57,7 +63,7 @@ fn trusting(certificate: &Certificate) -> reqwest::Client {
 #[tokio::test]
 async fn tls_speaks_http2_and_takes_over_a_new_certificate() {
     let directory = tempfile::tempdir().unwrap();
-    let old = certificate(directory.path(), "old");
+    let old = certificate(directory.path());
     let files = ["certificate.pem", "key.pem"].map(|name| directory.path().join(name));
     let tls = Arc::new(Tls::load(&files[0], &files[1]).unwrap());
     let options = ServerOptions {
@@ -67,12 +73,22 @@ async fn tls_speaks_http2_and_takes_over_a_new_certificate() {
     let rig = Rig::with(HttpOptions::default(), options).await;
     let url = format!("https://{}/health", rig.address);
     let answer = trusting(&old).get(&url).send().await.unwrap();
-    assert_eq!((answer.version(), answer.status()), (Version::HTTP_2, StatusCode::OK));
-    assert!(rig.client.get(rig.url("/health")).send().await.is_err(), "plain HTTP is no TLS");
+    assert_eq!(
+        (answer.version(), answer.status()),
+        (Version::HTTP_2, StatusCode::OK)
+    );
+    assert!(
+        rig.client.get(rig.url("/health")).send().await.is_err(),
+        "plain HTTP is no TLS"
+    );
 
     std::fs::write(&files[1], "no key").unwrap();
-    assert_eq!(trusting(&old).get(&url).send().await.unwrap().status(), StatusCode::OK, "the old one stays");
-    let new = certificate(directory.path(), "new");
+    assert_eq!(
+        trusting(&old).get(&url).send().await.unwrap().status(),
+        StatusCode::OK,
+        "the old one stays"
+    );
+    let new = certificate(directory.path());
     soon("the new certificate", async {
         while trusting(&new).get(&url).send().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -86,16 +102,20 @@ async fn tls_speaks_http2_and_takes_over_a_new_certificate() {
 fn certificates_that_cannot_be_used_are_told() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    certificate(directory.path(), "one");
-    let load = |certificate: &str, key: &str| Tls::load(&path(certificate), &path(key)).unwrap_err().to_string();
+    certificate(directory.path());
+    let load =
+        |certificate: &str, key: &str| Tls::load(&path(certificate), &path(key)).unwrap_err().to_string();
     std::fs::write(path("nonsense.pem"), "secret nonsense").unwrap();
     assert!(load("none.pem", "key.pem").contains("cannot read the certificate"));
     assert!(load("certificate.pem", "none.pem").contains("cannot read the private key"));
     assert!(load("nonsense.pem", "key.pem").contains("holds no certificate"));
     let error = load("certificate.pem", "nonsense.pem");
-    assert!(error.contains("no PEM of this kind") && !error.contains("secret"), "{error}");
+    assert!(
+        error.contains("no PEM of this kind") && !error.contains("secret"),
+        "{error}"
+    );
     std::fs::rename(path("key.pem"), path("other.pem")).unwrap();
-    certificate(directory.path(), "two");
+    certificate(directory.path());
     let error = load("certificate.pem", "other.pem");
     assert!(error.contains("do not go together"), "{error}");
 }
@@ -104,7 +124,10 @@ fn certificates_that_cannot_be_used_are_told() {
 async fn a_port_that_is_taken_is_an_error() {
     let rig = Rig::start().await;
     let error = server::bind(rig.address).await.unwrap_err().to_string();
-    assert!(error.contains(&rig.address.to_string()) && error.contains("another program has the port"), "{error}");
+    assert!(
+        error.contains(&rig.address.to_string()) && error.contains("another program has the port"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -122,7 +145,11 @@ async fn health_is_told_by_several_names() {
     assert_eq!(rig.get("/readyz").await.text, "ready\n");
     let metrics = rig.get("/metrics").await;
     assert_eq!(metrics.text, "asya_gateway_leads 1\n");
-    assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
 }
 
 #[tokio::test]
@@ -138,7 +165,14 @@ async fn a_gateway_that_stops_is_alive_and_not_ready() {
         ..ServerOptions::default()
     };
     let serving = tokio::spawn(server::serve(listener, router, options));
-    let status = async |path: &str| rig.client.get(format!("{url}{path}")).send().await.unwrap().status();
+    let status = async |path: &str| {
+        rig.client
+            .get(format!("{url}{path}"))
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
     assert_eq!(status("/readyz").await, StatusCode::OK);
     rig.gateway.drain();
     assert_eq!(status("/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
@@ -152,7 +186,11 @@ async fn a_handler_that_panics_is_a_500_and_the_server_goes_on() {
     async fn fail() -> String {
         panic!("a mistake of ours")
     }
-    let router = http::finish(Router::new().route("/fail", get(fail)).route("/well", get(async || "well")));
+    let router = http::finish(
+        Router::new()
+            .route("/fail", get(fail))
+            .route("/well", get(async || "well")),
+    );
     let listener = server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
@@ -164,7 +202,15 @@ async fn a_handler_that_panics_is_a_500_and_the_server_goes_on() {
     let answer = reqwest::get(format!("{url}/fail")).await.unwrap();
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(answer.text().await.unwrap(), "Internal server error\n");
-    assert_eq!(reqwest::get(format!("{url}/well")).await.unwrap().text().await.unwrap(), "well");
+    assert_eq!(
+        reqwest::get(format!("{url}/well"))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap(),
+        "well"
+    );
     stop.cancel();
     soon("the end", serving).await.unwrap();
 }
@@ -203,10 +249,14 @@ async fn requests_have_ids() {
     let rig = Rig::start().await;
     let own = rig.get("/health").await;
     assert_eq!(own.header("x-request-id").len(), 32);
-    let brought = rig.send_with(reqwest::Method::GET, "/health", "", &[("x-request-id", "abc-1")]).await;
+    let brought = rig
+        .send_with(reqwest::Method::GET, "/health", "", &[("x-request-id", "abc-1")])
+        .await;
     assert_eq!(brought.header("x-request-id"), "abc-1");
     let long = "x".repeat(200);
-    let refused = rig.send_with(reqwest::Method::GET, "/health", "", &[("x-request-id", &long)]).await;
+    let refused = rig
+        .send_with(reqwest::Method::GET, "/health", "", &[("x-request-id", &long)])
+        .await;
     assert_eq!(refused.header("x-request-id").len(), 32);
     rig.child("e").await;
     let stream = Events::open(&rig, "e").await;

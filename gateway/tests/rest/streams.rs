@@ -32,9 +32,15 @@ async fn history_comes_first_then_what_happens_and_the_final_event_closes() {
     assert_eq!(first.name, "update");
     let data = first.json();
     assert_eq!((&data["id"], &data["status"]), (&"e".into(), &"running".into()));
-    assert_eq!((&data["progress_percent"], &data["actor"]), (&3.33.into(), &"first".into()));
+    assert_eq!(
+        (&data["progress_percent"], &data["actor"]),
+        (&3.33.into(), &"first".into())
+    );
     assert_eq!(data["actors"], serde_json::json!(["first", "second", "third"]));
-    assert_eq!((&data["current_actor_idx"], &data["envelope_state"]), (&0.into(), &"received".into()));
+    assert_eq!(
+        (&data["current_actor_idx"], &data["envelope_state"]),
+        (&0.into(), &"received".into())
+    );
     rig.progress("e", 1, "processing").await;
     let live = events.until("processing 1").await;
     assert_eq!(live.json()["actor"], "second");
@@ -43,7 +49,9 @@ async fn history_comes_first_then_what_happens_and_the_final_event_closes() {
     assert_eq!(last.json()["status"], "succeeded");
     assert!(last.data.contains(r#""result":{"a":  1.0}"#), "{}", last.data);
     assert_eq!(events.next().await, None);
-    let ids: Vec<i64> = [&first, &live, &last].map(|event| event.id.parse().unwrap()).into();
+    let ids: Vec<i64> = [&first, &live, &last]
+        .map(|event| event.id.parse().unwrap())
+        .into();
     assert!(ids.is_sorted() && ids[0] > 0, "{ids:?}");
 }
 
@@ -52,7 +60,12 @@ async fn live_and_replayed_events_are_the_same_bytes_and_a_replay_ends() {
     let rig = Rig::start().await;
     let id = rig.call().await;
     let live = Events::open(&rig, &id).await;
-    for (index, status) in [(0, "received"), (0, "processing"), (0, "completed"), (2, "received")] {
+    for (index, status) in [
+        (0, "received"),
+        (0, "processing"),
+        (0, "completed"),
+        (2, "received"),
+    ] {
         rig.progress(&id, index, status).await;
     }
     rig.succeed(&id, "[1]").await;
@@ -86,8 +99,15 @@ async fn a_stream_resumes_after_the_last_event_that_was_seen() {
     let rest = Events::open_after(&rig, "e", &seen.id).await.all().await;
     assert_eq!(messages(&rest), ["received 2", "Envelope completed successfully"]);
     let last = &rest[1].id;
-    let request = rig.client.get(rig.url("/envelopes/e/stream")).header("Last-Event-ID", last);
-    assert_eq!(request.send().await.unwrap().status(), StatusCode::NO_CONTENT, "it has seen everything");
+    let request = rig
+        .client
+        .get(rig.url("/envelopes/e/stream"))
+        .header("Last-Event-ID", last);
+    assert_eq!(
+        request.send().await.unwrap().status(),
+        StatusCode::NO_CONTENT,
+        "it has seen everything"
+    );
     let nonsense = Events::open_after(&rig, "e", "no id of ours").await.all().await;
     assert_eq!(nonsense.len(), 4, "from the beginning");
 }
@@ -177,10 +197,22 @@ async fn streams_beyond_the_cap_are_refused_and_a_closed_one_makes_room() {
     let refused = rig.get("/envelopes/e/stream").await;
     refused.is_refusal(503, "Too many open streams\n");
     assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(rig.get("/envelopes/e").await.status, StatusCode::OK, "other requests go on");
+    assert_eq!(
+        rig.get("/envelopes/e").await.status,
+        StatusCode::OK,
+        "other requests go on"
+    );
     drop(first);
     let third = async {
-        while rig.client.get(rig.url("/envelopes/e/stream")).send().await.unwrap().status() != StatusCode::OK {
+        while rig
+            .client
+            .get(rig.url("/envelopes/e/stream"))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            != StatusCode::OK
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -196,7 +228,9 @@ async fn a_client_that_takes_nothing_is_left_and_nobody_else_waits_for_it() {
     let rig = Rig::with(HttpOptions::default(), options).await;
     rig.child("e").await;
     let mut idle = rig.connect().await;
-    idle.write_all(b"GET /envelopes/e/stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /envelopes/e/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     let mut reading = Events::open(&rig, "e").await;
     let value = RawJson::parse(format!("\"{}\"", "x".repeat(500_000))).unwrap();
     for index in 0..60 {

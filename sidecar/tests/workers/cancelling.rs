@@ -1,5 +1,10 @@
 //! Envelopes that somebody ends.
 
+use std::sync::Arc;
+
+use asya_sidecar::{CancelNotice, FinalReport, Notices, Progress, ReportError, Reporter};
+use futures::future::BoxFuture;
+
 use crate::common::wait_for;
 use crate::python::Bench;
 
@@ -63,5 +68,85 @@ def run(payload):
         ("deaf", "cancelled")
     );
     assert_eq!(bench.results().await.len(), 0);
+    bench.done(sidecar).await;
+}
+
+/// A gateway, as far as the tree sees it: a board with notices.
+#[derive(Default)]
+struct Board(Arc<Notices>);
+
+impl Board {
+    fn cancel(&self, id: &str) {
+        self.0.add(CancelNotice {
+            envelope_id: id.into(),
+            attempt: None,
+            keep_until: chrono::Utc::now() + chrono::TimeDelta::hours(1),
+            reason: "no more".into(),
+        });
+    }
+}
+
+impl Reporter for Board {
+    fn progress(&self, _: Progress) {}
+
+    fn finish(&self, _: FinalReport) -> BoxFuture<'static, Result<(), ReportError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn notices(&self) -> Option<Arc<Notices>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_handler_whose_envelope_the_gateway_cancelled_is_asked_to_end_and_nothing_comes_of_it() {
+    const MODULE: &str = r#"
+import asyncio
+async def run(payload):
+    try:
+        open("calls", "a").write("runs\n")
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        open("calls", "a").write("ended\n")
+        raise
+"#;
+    let bench = Bench::new(MODULE, &[]).await;
+    let board = Arc::new(Board::default());
+    let sidecar = bench.reporting(Arc::<Board>::clone(&board)).await;
+    bench.send("runs", "1").await;
+    bench.wait_for_line("calls", "runs").await;
+    board.cancel("runs");
+    bench.wait_for_line("calls", "ended").await;
+    assert_eq!(bench.results().await.len(), 0);
+    bench.done(sidecar).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_envelope_the_gateway_cancelled_publishes_nothing_more() {
+    const MODULE: &str = r#"
+import os, time
+def run(payload):
+    yield 0
+    yield 1
+    open("calls", "a").write("runs\n")
+    while not os.path.exists("open"):
+        time.sleep(0.01)
+    yield 2
+    yield 3
+"#;
+    let bench = Bench::new(MODULE, &[]).await;
+    let board = Arc::new(Board::default());
+    let sidecar = bench.reporting(Arc::<Board>::clone(&board)).await;
+    bench.send("s", "1").await;
+    bench.wait_for_line("calls", "runs").await;
+    wait_for("the first items", async || bench.house.depth("sink").await == 2).await;
+    board.cancel("s");
+    std::fs::write(bench.path("open"), "").unwrap();
+    let items = bench.results().await;
+    let payloads: Vec<_> = items
+        .iter()
+        .map(|item| item.envelope().payload.unwrap().as_str().to_owned())
+        .collect();
+    assert_eq!(payloads, ["0", "1"]);
     bench.done(sidecar).await;
 }

@@ -12,7 +12,7 @@ use super::Shared;
 use super::channel::Channel;
 
 /// Updates read at once.
-const PAGE: u32 = 256;
+const PAGE: u32 = 128;
 /// Channels that are attended to at once; most of them wait for their turn at the store.
 const ATTENDED: usize = 1024;
 /// How long a hint waits for the change itself.
@@ -79,7 +79,8 @@ async fn read(shared: &Shared, channel: &Arc<Channel>) -> bool {
                 channel.loaded(updates, is_all, wanted);
             }
             Err(error) => {
-                tracing::warn!(envelope = &*channel.id, %error, "watchers wait for the store");
+                // There may be thousands; that the store is away is said elsewhere.
+                tracing::debug!(envelope = &*channel.id, %error, "watchers wait for the store");
                 channel.unread();
                 return false;
             }

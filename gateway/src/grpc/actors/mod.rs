@@ -74,7 +74,7 @@ impl ActorStatus for Actors {
         let after = after.as_ref().map(convert::order);
         let mut actors = deadline.within(self.present()).await?;
         actors.retain(|actor| convert::matches(&filter, actor));
-        actors.sort_by(|a, b| convert::key_order(a).cmp(&convert::key_order(b)));
+        actors.sort_by_key(convert::key_order);
         let rest = actors.into_iter().filter(|actor| {
             after
                 .as_ref()

@@ -103,7 +103,7 @@ pub(super) fn read(error: Option<&str>, kept: Option<&RawJson>) -> Failure {
 pub(super) fn read_retried(words: Option<&str>, kept: Option<&RawJson>) -> Failure {
     let mut failure = read(None, kept);
     if failure.error.is_empty() && failure.message.is_empty() {
-        failure.message = words.unwrap_or_default().to_owned();
+        words.unwrap_or_default().clone_into(&mut failure.message);
     }
     failure
 }

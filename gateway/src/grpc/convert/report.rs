@@ -21,7 +21,7 @@ pub(crate) enum Told {
     /// Something about an envelope.
     Event(Report),
     /// There is a further envelope.
-    Child(Box<NewEnvelope>),
+    Child(NewEnvelope),
 }
 
 /// Why a report changes nothing, and would not if it came again.
@@ -77,7 +77,7 @@ pub(crate) fn read_report(report: EnvelopeReport, now: DateTime<Utc>) -> Result<
         Some(envelope_report::Event::Child(child)) => {
             let route = child.route.unwrap_or_default();
             let told = (id, child.parent_id, route);
-            return read_child(told, at).map(Box::new).map(Told::Child);
+            return read_child(told, at).map(Told::Child);
         }
         Some(envelope_report::Event::Progress(progress)) => ReportEvent::Progress(read_progress(progress)),
         Some(envelope_report::Event::Retry(retry)) => ReportEvent::Retry(read_retry(retry)?),

@@ -34,7 +34,7 @@ use utoipa::OpenApi;
         paths::livez,
         paths::readyz,
     ),
-    components(schemas(schemas::Update, schemas::PartialItem)),
+    components(schemas(schemas::Update, schemas::PartialItem), responses(paths::Refused)),
     tags(
         (name = "tools", description = "What can be called"),
         (name = "envelopes", description = "What became of calls"),
@@ -52,5 +52,8 @@ pub fn openapi() -> String {
 
 /// `GET /openapi.json`.
 pub(super) async fn serve() -> Response {
-    super::json(axum::http::StatusCode::OK, openapi().trim_end().as_bytes().to_vec())
+    super::json(
+        axum::http::StatusCode::OK,
+        openapi().trim_end().as_bytes().to_vec(),
+    )
 }

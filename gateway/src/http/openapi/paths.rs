@@ -1,17 +1,20 @@
 //! The operations, one function without a body for each.
 
-#![expect(dead_code, reason = "the macro makes the description of each; the handlers are elsewhere")]
+#![expect(
+    dead_code,
+    reason = "the macro makes the description of each; the handlers are elsewhere"
+)]
 
 use utoipa::ToResponse;
 
 use super::schemas::{
-    Active, CallToolResult, CancelRequest, Cancelled, ChildCreated, ChildRequest, Children, Envelope, EnvelopePage,
-    FinalRequest, Ok, Problem, ProgressReply, ProgressRequest, ToolCall, ToolList,
+    Active, CallToolResult, CancelRequest, CancelReply, ChildCreated, ChildRequest, Children, Envelope,
+    EnvelopePage, FinalRequest, Ok, Problem, ProgressReply, ProgressRequest, ToolCall, ToolList,
 };
 
 /// Refused; the text says why.
 #[derive(ToResponse)]
-enum Refused {
+pub(super) enum Refused {
     Text(#[content("text/plain")] String),
     Json(#[content("application/problem+json")] Problem),
 }
@@ -84,7 +87,7 @@ pub(super) fn get_envelope() {}
 #[utoipa::path(delete, path = "/envelopes/{id}", tag = "envelopes", params(("id" = String, Path)),
     request_body = Option<CancelRequest>,
     responses(
-        (status = 200, body = Cancelled),
+        (status = 200, body = CancelReply),
         (status = 400, response = Refused),
         (status = 404, response = Refused),
     ))]

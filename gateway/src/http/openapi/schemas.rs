@@ -1,6 +1,9 @@
 //! The shapes of bodies, for people and generators (contract gateway §3, §4, §5).
 
-#![expect(dead_code, reason = "described here, written by `render` and read by `reports`")]
+#![expect(
+    dead_code,
+    reason = "described here, written by `render` and read by `reports`"
+)]
 
 use std::collections::BTreeMap;
 
@@ -143,7 +146,7 @@ pub(super) struct Children {
 
 /// What came of a cancellation.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Cancelled {
+pub(super) struct CancelReply {
     id: String,
     status: Status,
     #[schema(required = false, nullable = false)]

@@ -40,15 +40,6 @@ ALTER TABLE envelope_updates
     ADD COLUMN next_run_at timestamptz,
     ADD COLUMN tx xid8 NOT NULL DEFAULT pg_current_xact_id();
 
-CREATE UNIQUE INDEX asya_envelopes_idempotency ON envelopes (coalesce(tenant, ''), idempotency_key)
-    WHERE idempotency_key IS NOT NULL;
-CREATE INDEX asya_envelopes_due ON envelopes (deadline)
-    WHERE deadline IS NOT NULL AND status IN ('pending', 'running', 'unknown');
-CREATE INDEX asya_envelopes_tenant ON envelopes (tenant, created_at DESC) WHERE tenant IS NOT NULL;
-CREATE INDEX asya_envelopes_tool ON envelopes (tool, created_at DESC) WHERE tool IS NOT NULL;
-CREATE INDEX asya_updates_resume ON envelope_updates (envelope_id, id);
-CREATE INDEX asya_updates_feed ON envelope_updates (tx, id);
-
 -- Messages that must still reach the broker.
 CREATE TABLE asya_outbox (
     envelope_id        text NOT NULL REFERENCES envelopes (id) ON DELETE CASCADE,

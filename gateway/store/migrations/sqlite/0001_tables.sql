@@ -34,7 +34,8 @@ CREATE TABLE envelopes (
 
 CREATE INDEX envelopes_newest ON envelopes (created_at DESC, id DESC);
 CREATE INDEX envelopes_of_tenant ON envelopes (tenant, created_at DESC, id DESC) WHERE tenant IS NOT NULL;
-CREATE INDEX envelopes_of_parent ON envelopes (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX envelopes_of_parent ON envelopes (parent_id, created_at DESC, id DESC) WHERE parent_id IS NOT NULL;
+CREATE INDEX envelopes_open ON envelopes (created_at DESC, id DESC) WHERE status IN ('pending', 'running', 'unknown');
 CREATE INDEX envelopes_due ON envelopes (deadline)
     WHERE deadline IS NOT NULL AND status IN ('pending', 'running', 'unknown');
 CREATE INDEX envelopes_done ON envelopes (updated_at) WHERE status IN ('succeeded', 'failed');

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
+use super::columns::column;
 use super::database::Work;
 use crate::model::ActorRow;
 use crate::state::microseconds;
@@ -63,19 +64,33 @@ async fn lock(
              USING (cluster, namespace, name) \
          ORDER BY a.cluster COLLATE \"C\", a.namespace COLLATE \"C\", a.name COLLATE \"C\" FOR UPDATE OF a",
     )
-    .bind(rows.keys().map(|(cluster, _, _)| cluster.as_str()).collect::<Vec<_>>())
-    .bind(rows.keys().map(|(_, namespace, _)| namespace.as_str()).collect::<Vec<_>>())
+    .bind(
+        rows.keys()
+            .map(|(cluster, _, _)| cluster.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        rows.keys()
+            .map(|(_, namespace, _)| namespace.as_str())
+            .collect::<Vec<_>>(),
+    )
     .bind(rows.keys().map(|(_, _, name)| name.as_str()).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     let standing = |row: &PgRow| {
         let row = actor(row)?;
-        Ok(((row.cluster, row.namespace, row.name), (row.observed_at, row.body)))
+        Ok((
+            (row.cluster, row.namespace, row.name),
+            (row.observed_at, row.body),
+        ))
     };
     found.iter().map(standing).collect()
 }
 
-async fn upsert<'a>(connection: &mut PgConnection, rows: impl Iterator<Item = &'a ActorRow>) -> sqlx::Result<()> {
+async fn upsert<'a>(
+    connection: &mut PgConnection,
+    rows: impl Iterator<Item = &'a ActorRow>,
+) -> sqlx::Result<()> {
     let rows: Vec<_> = rows.collect();
     sqlx::query(
         "INSERT INTO asya_actors (cluster, namespace, name, observed_at, body) \
@@ -83,11 +98,11 @@ async fn upsert<'a>(connection: &mut PgConnection, rows: impl Iterator<Item = &'
          ON CONFLICT (cluster, namespace, name) DO UPDATE SET observed_at = excluded.observed_at, body = excluded.body \
          WHERE asya_actors.observed_at < excluded.observed_at",
     )
-    .bind(rows.iter().map(|row| row.cluster.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.namespace.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| microseconds(row.observed_at)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| &row.body[..]).collect::<Vec<_>>())
+    .bind(column(&rows, |row| row.cluster.as_str()))
+    .bind(column(&rows, |row| row.namespace.as_str()))
+    .bind(column(&rows, |row| row.name.as_str()))
+    .bind(column(&rows, |row| microseconds(row.observed_at)))
+    .bind(column(&rows, |row| &row.body[..]))
     .execute(connection)
     .await?;
     Ok(())
@@ -115,12 +130,13 @@ impl Work for Delete {
     const NAME: &'static str = "delete_actor";
 
     async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
-        let deleted = sqlx::query("DELETE FROM asya_actors WHERE cluster = $1 AND namespace = $2 AND name = $3")
-            .bind(&self.cluster)
-            .bind(&self.namespace)
-            .bind(&self.name)
-            .execute(connection)
-            .await?;
+        let deleted =
+            sqlx::query("DELETE FROM asya_actors WHERE cluster = $1 AND namespace = $2 AND name = $3")
+                .bind(&self.cluster)
+                .bind(&self.namespace)
+                .bind(&self.name)
+                .execute(connection)
+                .await?;
         Ok(deleted.rows_affected() > 0)
     }
 }
@@ -144,8 +160,8 @@ impl Work for Retain {
              ) RETURNING a.namespace, a.name",
         )
         .bind(&self.cluster)
-        .bind(self.keep.iter().map(|(namespace, _)| namespace.as_str()).collect::<Vec<_>>())
-        .bind(self.keep.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>())
+        .bind(column(&self.keep, |(namespace, _)| namespace.as_str()))
+        .bind(column(&self.keep, |(_, name)| name.as_str()))
         .fetch_all(connection)
         .await?;
         let name = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));

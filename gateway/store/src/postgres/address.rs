@@ -41,18 +41,19 @@ const IGNORED: &[&str] = &[
 ];
 
 /// Of those that the driver itself understands.
-const KNOWN: &[&str] = &[
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "application_name",
-    "options",
-];
+const KNOWN: &[&str] = &["sslrootcert", "sslcert", "sslkey", "application_name", "options"];
 
 /// Where those would lead is not known here.
 const UNSUPPORTED: &[&str] = &["service", "servicefile", "passfile", "sslpassword"];
 
-const SSL_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const SSL_MODES: &[&str] = &[
+    "disable",
+    "allow",
+    "prefer",
+    "require",
+    "verify-ca",
+    "verify-full",
+];
 
 /// Where a database is, and as whom to log in.
 #[derive(Clone)]
@@ -166,7 +167,10 @@ fn host_and_port(place: &str) -> Result<(&str, &str), AddressError> {
     }
     let (host, port) = place.split_once(':').unwrap_or((place, ""));
     // What stands there may be the beginning of a password, so it is not shown.
-    if !port.chars().all(|digit| digit.is_ascii_digit() || digit == ',' || digit == ':') {
+    if !port
+        .chars()
+        .all(|digit| digit.is_ascii_digit() || digit == ',' || digit == ':')
+    {
         return error(
             "has a port that is not a number. If the password contains '/', '?', '#' or '@', write them as %2F, %3F, \
              %23 and %40",
@@ -186,8 +190,15 @@ fn from_dsn(text: &str) -> Result<Settings, AddressError> {
             );
         };
         let key = key.trim();
-        if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
-            return error(format!("has something other than key=value at place {}", settings.len() + 1));
+        if key.is_empty()
+            || !key
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+        {
+            return error(format!(
+                "has something other than key=value at place {}",
+                settings.len() + 1
+            ));
         }
         let (value, after) = dsn_value(after.trim_start())?;
         settings.push((key.to_owned(), value));
@@ -237,7 +248,9 @@ impl Parts {
         for (key, value) in settings {
             match key.as_str() {
                 "host" | "hostaddr" if value.contains(',') => {
-                    return error("names several hosts; this program takes one. Use a name that leads to the primary");
+                    return error(
+                        "names several hosts; this program takes one. Use a name that leads to the primary",
+                    );
                 }
                 "host" | "hostaddr" => parts.host = Some(value),
                 "port" => match value.parse() {
@@ -249,7 +262,10 @@ impl Parts {
                 "dbname" | "database" => parts.database = Some(value),
                 "sslmode" if SSL_MODES.contains(&value.as_str()) => parts.ssl_mode = Some(value),
                 "sslmode" => {
-                    return error(format!("has an unknown sslmode; it is one of {}", SSL_MODES.join(", ")));
+                    return error(format!(
+                        "has an unknown sslmode; it is one of {}",
+                        SSL_MODES.join(", ")
+                    ));
                 }
                 key if KNOWN.contains(&key) => parts.known.push((key.to_owned(), value)),
                 key if IGNORED.contains(&key) => {}
@@ -274,7 +290,11 @@ impl Parts {
             ("dbname", self.database),
             ("sslmode", self.ssl_mode),
         ];
-        query.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        query.extend(
+            named
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+        );
         query.extend(self.known);
         let pairs: Vec<_> = query
             .iter()
@@ -302,13 +322,28 @@ mod tests {
     #[test]
     fn both_forms_lead_to_the_same_place() {
         let place = "database \"jobs\" as user \"asya\" at db.example:6000";
-        assert_eq!(shown("postgres://asya:s3cret@db.example:6000/jobs?sslmode=disable"), place);
+        assert_eq!(
+            shown("postgres://asya:s3cret@db.example:6000/jobs?sslmode=disable"),
+            place
+        );
         assert_eq!(shown("postgresql://asya@db.example:6000/jobs"), place);
-        assert_eq!(shown("host=db.example port=6000 user=asya password='s3 cr\\'et' dbname=jobs"), place);
-        assert_eq!(shown("postgres://?host=db.example&port=6000&user=asya&dbname=jobs"), place);
+        assert_eq!(
+            shown("host=db.example port=6000 user=asya password='s3 cr\\'et' dbname=jobs"),
+            place
+        );
+        assert_eq!(
+            shown("postgres://?host=db.example&port=6000&user=asya&dbname=jobs"),
+            place
+        );
         let socket = shown("host=/var/run/postgresql port=6000 user=asya dbname=jobs");
-        assert_eq!(socket, "database \"jobs\" as user \"asya\" at /var/run/postgresql/.s.PGSQL.6000");
-        assert_eq!(shown("postgres://asya@[::1]:6000/jobs"), "database \"jobs\" as user \"asya\" at ::1:6000");
+        assert_eq!(
+            socket,
+            "database \"jobs\" as user \"asya\" at /var/run/postgresql/.s.PGSQL.6000"
+        );
+        assert_eq!(
+            shown("postgres://asya@[::1]:6000/jobs"),
+            "database \"jobs\" as user \"asya\" at ::1:6000"
+        );
     }
 
     #[test]
@@ -321,7 +356,10 @@ mod tests {
         ] {
             let address = Address::parse(text).unwrap();
             let inner = format!("{:?}", address.connect_options());
-            assert!(inner.contains(&format!("password: Some({password:?})")), "{inner}");
+            assert!(
+                inner.contains(&format!("password: Some({password:?})")),
+                "{inner}"
+            );
             assert!(!format!("{address:?} {address}").contains(password));
         }
     }

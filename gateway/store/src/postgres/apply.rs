@@ -4,19 +4,19 @@
 //! A commit whose answer was lost is looked up by the number of its transaction before anything runs again, so that a
 //! change is neither lost nor told twice.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use asya_runtime_protocol::RawJson;
 use chrono::Utc;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 
-use super::columns::{array_literal, can_exist, count, int32, json_text, microseconds};
+use super::columns::{array_literal, can_exist, column, count, int32, json_text};
 use super::database::Work;
 use super::failure::{Kind, kind};
+use super::history::{insert_notices, insert_updates};
+use super::outbox::{clear, with_postponed};
 use super::rows::{basic_columns, basic_record};
-use crate::model::{Applied, CancelNotice, OutboxEntry, Phase, Report};
-use crate::state::plan::{self, NewUpdate, Plan, Write, report_of};
+use crate::model::{Applied, OutboxEntry, Outcome, Phase, Record, Report};
+use crate::state::plan::{self, Write, report_of};
 use crate::store::OutboxOutcome;
 
 /// Applies reports.
@@ -93,7 +93,11 @@ impl Work for Apply {
     const NAME: &'static str = "apply";
 
     fn name(&self) -> &'static str {
-        if self.settled.is_empty() { Self::NAME } else { "settle_outbox" }
+        if self.settled.is_empty() {
+            Self::NAME
+        } else {
+            "settle_outbox"
+        }
     }
 
     async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
@@ -106,7 +110,7 @@ impl Work for Apply {
         write(&mut transaction, &plan.writes, self.mirror).await?;
         let inserted = insert_updates(&mut transaction, &plan, self.mirror).await?;
         insert_notices(&mut transaction, &plan.notices).await?;
-        clear_outbox(&mut transaction, &plan, &self.settled).await?;
+        clear(&mut transaction, &plan, &self.settled).await?;
         let answers = plan.answers(&inserted.ids);
         let answers = with_postponed(&mut transaction, &self.settled, answers).await?;
         let Some(number) = inserted.transaction else {
@@ -131,8 +135,11 @@ impl Work for Apply {
     }
 }
 
-async fn lock(connection: &mut PgConnection, reports: &[Report]) -> sqlx::Result<Vec<crate::model::Record>> {
-    let ids: Vec<_> = plan::ids(reports).into_iter().filter(|id| can_exist(id)).collect();
+async fn lock(connection: &mut PgConnection, reports: &[Report]) -> sqlx::Result<Vec<Record>> {
+    let ids: Vec<_> = plan::ids(reports)
+        .into_iter()
+        .filter(|id| can_exist(id))
+        .collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -164,25 +171,24 @@ async fn write(connection: &mut PgConnection, writes: &[Write], mirror: bool) ->
     if writes.is_empty() {
         return Ok(());
     }
-    let records = || writes.iter().map(|write| &write.record);
     let written = sqlx::query(WRITE)
-        .bind(records().map(|record| record.id.as_str()).collect::<Vec<_>>())
-        .bind(writes.iter().map(|write| write.base).collect::<Vec<_>>())
-        .bind(records().map(|record| record.version).collect::<Vec<_>>())
-        .bind(records().map(|record| record.status.as_str()).collect::<Vec<_>>())
-        .bind(records().map(|record| record.outcome.map(|outcome| outcome.as_str())).collect::<Vec<_>>())
-        .bind(records().map(|record| array_literal(&record.actors)).collect::<Vec<_>>())
-        .bind(records().map(|record| record.error.as_deref()).collect::<Vec<_>>())
-        .bind(records().map(|record| record.progress_percent).collect::<Vec<_>>())
-        .bind(records().map(|record| int32(record.current_actor_idx)).collect::<Vec<_>>())
-        .bind(records().map(|record| record.current_actor_name.as_deref()).collect::<Vec<_>>())
-        .bind(records().map(|record| record.phase.map(Phase::as_str)).collect::<Vec<_>>())
-        .bind(records().map(|record| record.message.as_deref()).collect::<Vec<_>>())
-        .bind(records().map(|record| count(record.actors_completed)).collect::<Vec<_>>())
-        .bind(records().map(|record| record.stored_at.as_deref()).collect::<Vec<_>>())
-        .bind(writes.iter().map(|write| json_text(write.result.as_ref())).collect::<Vec<_>>())
-        .bind(records().map(|record| record.updated_at).collect::<Vec<_>>())
-        .bind(records().map(|record| count(record.attempt)).collect::<Vec<_>>())
+        .bind(column(writes, |write| write.record.id.as_str()))
+        .bind(column(writes, |write| write.base))
+        .bind(column(writes, |write| write.record.version))
+        .bind(column(writes, |write| write.record.status.as_str()))
+        .bind(column(writes, |write| write.record.outcome.map(Outcome::as_str)))
+        .bind(column(writes, |write| array_literal(&write.record.actors)))
+        .bind(column(writes, |write| write.record.error.as_deref()))
+        .bind(column(writes, |write| write.record.progress_percent))
+        .bind(column(writes, |write| int32(write.record.current_actor_idx)))
+        .bind(column(writes, |write| write.record.current_actor_name.as_deref()))
+        .bind(column(writes, |write| write.record.phase.map(Phase::as_str)))
+        .bind(column(writes, |write| write.record.message.as_deref()))
+        .bind(column(writes, |write| count(write.record.actors_completed)))
+        .bind(column(writes, |write| write.record.stored_at.as_deref()))
+        .bind(column(writes, |write| json_text(write.result.as_ref())))
+        .bind(column(writes, |write| write.record.updated_at))
+        .bind(column(writes, |write| count(write.record.attempt)))
         .bind(mirror)
         .execute(connection)
         .await?;
@@ -190,183 +196,7 @@ async fn write(connection: &mut PgConnection, writes: &[Write], mirror: bool) ->
         return Ok(());
     }
     // The rows are locked, so that this is somebody who changed them under our own hand.
-    Err(sqlx::Error::Io(std::io::Error::other("an envelope changed while it was locked")))
-}
-
-#[derive(Default)]
-struct Inserted {
-    /// In the order of the plan.
-    ids: Vec<i64>,
-    /// The number of the transaction.
-    transaction: Option<String>,
-}
-
-// Replicas of the original cannot read a history with a NULL among its messages, hence ''.
-const INSERT_UPDATES: &str = "\
-    INSERT INTO envelope_updates (envelope_id, kind, status, outcome, attempt, message, error, progress_percent, \
-        progress_exact, actor, actors, current_actor_idx, envelope_state, result, result_json, result_shared, \
-        failure_json, partial_actor_idx, partial_index, partial_json, next_run_at, \"timestamp\") \
-    SELECT n.id, n.kind, n.status, n.outcome, n.attempt, coalesce(n.message, ''), n.error, \
-        n.progress::numeric(5, 2), n.progress, n.actor, n.actors::text[], n.actor_idx, n.phase, \
-        CASE WHEN $20 THEN asya_jsonb(n.result) END, CASE WHEN NOT n.shared THEN n.result END, n.shared, n.failure, \
-        n.partial_actor_idx, n.partial_index, n.partial, n.next_run_at, n.at \
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[], \
-            $8::double precision[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::boolean[], \
-            $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::timestamptz[], $21::timestamptz[]) \
-        WITH ORDINALITY \
-        AS n (id, kind, status, outcome, attempt, message, error, progress, actor, actors, actor_idx, phase, result, \
-            shared, failure, partial_actor_idx, partial_index, partial, next_run_at, at, place) \
-    ORDER BY n.place RETURNING id, tx::text";
-
-async fn insert_updates(connection: &mut PgConnection, plan: &Plan, mirror: bool) -> sqlx::Result<Inserted> {
-    let updates = &plan.updates;
-    if updates.is_empty() {
-        return Ok(Inserted::default());
-    }
-    let results: HashMap<&str, &RawJson> = plan
-        .writes
-        .iter()
-        .filter_map(|write| Some((write.record.id.as_str(), write.result.as_ref()?)))
-        .collect();
-    let is_shared = |update: &NewUpdate| {
-        let result = update.draft.result.as_ref();
-        result.is_some() && result == results.get(&*update.envelope_id).copied()
-    };
-    let drafts = || updates.iter().map(|update| &update.draft);
-    let partials = || drafts().map(|draft| draft.partial.as_ref());
-    let rows = sqlx::query(INSERT_UPDATES)
-        .bind(updates.iter().map(|update| &*update.envelope_id).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.kind.as_str()).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.status.as_str()).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.outcome.map(|outcome| outcome.as_str())).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| count(draft.attempt)).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.message.as_deref()).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.error.as_deref()).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.progress_percent).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.actor.as_deref()).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.actors.as_deref().map(array_literal)).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.current_actor_idx).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.phase.map(Phase::as_str)).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| json_text(draft.result.as_ref())).collect::<Vec<_>>())
-        .bind(updates.iter().map(is_shared).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| json_text(draft.failure.as_ref())).collect::<Vec<_>>())
-        .bind(partials().map(|partial| partial.map(|partial| partial.actor_index)).collect::<Vec<_>>())
-        .bind(partials().map(|partial| partial.map(|partial| i64::from(partial.index))).collect::<Vec<_>>())
-        .bind(partials().map(|partial| partial.map(|partial| partial.value.as_str())).collect::<Vec<_>>())
-        .bind(drafts().map(|draft| draft.next_run_at).collect::<Vec<_>>())
-        .bind(mirror)
-        .bind(drafts().map(|draft| draft.at).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
-    let mut inserted = Inserted::default();
-    for row in &rows {
-        inserted.ids.push(row.try_get(0)?);
-        inserted.transaction = Some(row.try_get(1)?);
-    }
-    // They are numbered in the order of the plan, whatever order they come back in.
-    inserted.ids.sort_unstable();
-    Ok(inserted)
-}
-
-async fn insert_notices(connection: &mut PgConnection, notices: &[CancelNotice]) -> sqlx::Result<()> {
-    if notices.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO asya_cancellations (envelope_id, attempt, keep_until, reason) \
-         SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[]) \
-         ON CONFLICT (envelope_id, attempt) DO NOTHING",
-    )
-    .bind(notices.iter().map(|notice| notice.envelope_id.as_str()).collect::<Vec<_>>())
-    .bind(notices.iter().map(|notice| count(notice.attempt)).collect::<Vec<_>>())
-    .bind(notices.iter().map(|notice| notice.keep_until).collect::<Vec<_>>())
-    .bind(notices.iter().map(|notice| notice.reason.as_str()).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Takes out what is settled, and what nobody is to publish any more.
-async fn clear_outbox(
-    connection: &mut PgConnection,
-    plan: &Plan,
-    settled: &[(OutboxEntry, OutboxOutcome)],
-) -> sqlx::Result<()> {
-    let finished: Vec<_> = plan.finished().collect();
-    if !finished.is_empty() {
-        sqlx::query("DELETE FROM asya_outbox WHERE envelope_id = ANY($1)")
-            .bind(finished)
-            .execute(&mut *connection)
-            .await?;
-    }
-    let (later, done): (Vec<_>, Vec<_>) = settled
-        .iter()
-        .partition(|(_, outcome)| matches!(outcome, OutboxOutcome::Later { .. }));
-    if !done.is_empty() {
-        sqlx::query(
-            "DELETE FROM asya_outbox o USING unnest($1::text[], $2::int[]) AS d (id, attempt) \
-             WHERE o.envelope_id = d.id AND o.attempt = d.attempt",
-        )
-        .bind(done.iter().map(|(entry, _)| entry.envelope_id.as_str()).collect::<Vec<_>>())
-        .bind(done.iter().map(|(entry, _)| count(entry.attempt)).collect::<Vec<_>>())
-        .execute(&mut *connection)
-        .await?;
-    }
-    put_off(connection, &later).await
-}
-
-/// Puts answers for what is to be tried again between those for what was reported.
-async fn with_postponed(
-    connection: &mut PgConnection,
-    settled: &[(OutboxEntry, OutboxOutcome)],
-    answers: Vec<Applied>,
-) -> sqlx::Result<Vec<Applied>> {
-    let is_postponed = |outcome: &OutboxOutcome| matches!(outcome, OutboxOutcome::Later { .. });
-    let postponed: Vec<_> = settled
-        .iter()
-        .filter(|(_, outcome)| is_postponed(outcome))
-        .map(|(entry, _)| entry.envelope_id.as_str())
-        .collect();
-    if postponed.is_empty() {
-        return Ok(answers);
-    }
-    let statement = concat!("SELECT ", basic_columns!(), " FROM envelopes e WHERE e.id = ANY($1)");
-    let rows = sqlx::query(statement).bind(postponed).fetch_all(connection).await?;
-    let records = rows.iter().map(basic_record).collect::<sqlx::Result<Vec<_>>>()?;
-    let mut answers = answers.into_iter();
-    let answer = |(entry, outcome): &(OutboxEntry, OutboxOutcome)| {
-        if !is_postponed(outcome) {
-            return answers.next().unwrap_or(Applied::Unknown);
-        }
-        let record = records.iter().find(|record| record.id == entry.envelope_id);
-        record.map_or(Applied::Unknown, |record| Applied::Nothing {
-            record: Box::new(record.clone()),
-        })
-    };
-    Ok(settled.iter().map(answer).collect())
-}
-
-async fn put_off(connection: &mut PgConnection, later: &[&(OutboxEntry, OutboxOutcome)]) -> sqlx::Result<()> {
-    if later.is_empty() {
-        return Ok(());
-    }
-    let said = || {
-        later.iter().map(|(_, outcome)| match outcome {
-            OutboxOutcome::Later { after, error } => (microseconds(*after), error.replace('\0', "\u{FFFD}")),
-            OutboxOutcome::Published | OutboxOutcome::Failed { .. } => (0, String::new()),
-        })
-    };
-    sqlx::query(
-        "UPDATE asya_outbox o SET tries = o.tries + 1, error = l.error, \
-             leased_until = clock_timestamp() + l.pause * interval '1 microsecond' \
-         FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) AS l (id, attempt, pause, error) \
-         WHERE o.envelope_id = l.id AND o.attempt = l.attempt",
-    )
-    .bind(later.iter().map(|(entry, _)| entry.envelope_id.as_str()).collect::<Vec<_>>())
-    .bind(later.iter().map(|(entry, _)| count(entry.attempt)).collect::<Vec<_>>())
-    .bind(said().map(|(pause, _)| pause).collect::<Vec<_>>())
-    .bind(said().map(|(_, error)| error).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
+    Err(sqlx::Error::Io(std::io::Error::other(
+        "an envelope changed while it was locked",
+    )))
 }

@@ -36,8 +36,16 @@ async fn all<W: Work<Out = u64>>(database: &Database, step: &W) -> Result<u64> {
     }
 }
 
-async fn delete(connection: &mut PgConnection, statement: &'static str, before: DateTime<Utc>) -> sqlx::Result<u64> {
-    let deleted = sqlx::query(statement).bind(before).bind(STEP).execute(connection).await?;
+async fn delete(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    before: DateTime<Utc>,
+) -> sqlx::Result<u64> {
+    let deleted = sqlx::query(statement)
+        .bind(before)
+        .bind(STEP)
+        .execute(connection)
+        .await?;
     Ok(deleted.rows_affected())
 }
 

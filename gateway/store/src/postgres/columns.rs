@@ -5,6 +5,11 @@ use std::time::Duration;
 use asya_runtime_protocol::RawJson;
 use chrono::{DateTime, Utc};
 
+/// One column of a batch.
+pub(super) fn column<'a, T, C>(items: &'a [T], of: impl Fn(&'a T) -> C) -> Vec<C> {
+    items.iter().map(of).collect()
+}
+
 /// An array of texts as a literal, because arrays of arrays must not be ragged: `{"a","b"}`.
 pub(super) fn array_literal<T: AsRef<str>>(items: &[T]) -> String {
     let mut literal = String::from("{");
@@ -76,16 +81,28 @@ mod tests {
     #[test]
     fn array_literals_keep_quotes_and_backslashes() {
         assert_eq!(array_literal::<&str>(&[]), "{}");
-        assert_eq!(array_literal(&["a", "b c", "", "NULL"]), r#"{"a","b c","","NULL"}"#);
-        assert_eq!(array_literal(&["say \"hi\"", "C:\\{x},y"]), r#"{"say \"hi\"","C:\\{x},y"}"#);
+        assert_eq!(
+            array_literal(&["a", "b c", "", "NULL"]),
+            r#"{"a","b c","","NULL"}"#
+        );
+        assert_eq!(
+            array_literal(&["say \"hi\"", "C:\\{x},y"]),
+            r#"{"say \"hi\"","C:\\{x},y"}"#
+        );
     }
 
     #[test]
     fn instants_beyond_the_calendar_become_its_ends() {
         let now = Utc::now();
         assert_eq!(instant(now), now);
-        assert_eq!(instant(DateTime::<Utc>::MIN_UTC).to_rfc3339(), "0001-01-01T00:00:00+00:00");
-        assert_eq!(instant(DateTime::<Utc>::MAX_UTC).to_rfc3339(), "9999-12-31T23:59:59+00:00");
+        assert_eq!(
+            instant(DateTime::<Utc>::MIN_UTC).to_rfc3339(),
+            "0001-01-01T00:00:00+00:00"
+        );
+        assert_eq!(
+            instant(DateTime::<Utc>::MAX_UTC).to_rfc3339(),
+            "9999-12-31T23:59:59+00:00"
+        );
     }
 
     #[test]

@@ -3,22 +3,20 @@
 //! A statement is a transaction by itself, so that a batch costs one round trip and one flush of the log. An insert
 //! whose answer was lost runs again: what is there already, and is ours to the microsecond, was stored by the first run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use asya_runtime_protocol::RawJson;
 use futures::future::join_all;
-use sqlx::{PgConnection, Row as _};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::columns::{array_literal, int32, json_text, microseconds, milliseconds, seconds};
-use super::database::{Database, Work};
+use super::columns::int32;
+use super::database::Database;
 use super::failure::broken;
-use super::rows::{full_columns, full_record};
-use crate::model::{Created, NewEnvelope, Record};
-use crate::state::creation::{check, is_same, record_of};
+use super::insert::{Find, Insert, Row};
+use crate::model::{Created, NewEnvelope};
+use crate::state::creation::{check, record_of};
 use crate::store::{Result, StoreError};
 
 /// Most envelopes of one statement, and most bytes of their messages.
@@ -41,15 +39,6 @@ pub(super) struct Desk {
 struct Order {
     row: Row,
     answer: oneshot::Sender<Result<Created>>,
-}
-
-/// One new envelope as it is to be stored.
-#[derive(Clone)]
-struct Row {
-    new: Arc<NewEnvelope>,
-    /// As it begins, before its parent was looked at.
-    record: Record,
-    lease: Duration,
 }
 
 impl Desk {
@@ -123,7 +112,7 @@ fn gather(first: Order, orders: &mut mpsc::UnboundedReceiver<Order>) -> (Vec<Ord
 impl Row {
     fn weight(&self) -> usize {
         let body = self.new.outbox.as_ref().map_or(0, |message| message.body.len());
-        let payload = self.record.payload.as_ref().map_or(0, |payload| payload.len());
+        let payload = self.record.payload.as_ref().map_or(0, RawJson::len);
         body + payload
     }
 
@@ -148,7 +137,9 @@ async fn store(database: &Database, mirror: bool, batch: Vec<Order>) {
         Err(StoreError::Broken(_)) if rows.len() > 1 => {
             let alone = rows.iter().map(|row| async move {
                 let mut outcome = insert(database, mirror, std::slice::from_ref(row)).await?;
-                outcome.pop().unwrap_or_else(|| Err(broken("no answer to an insert")))
+                outcome
+                    .pop()
+                    .unwrap_or_else(|| Err(broken("no answer to an insert")))
             });
             join_all(alone).await
         }
@@ -171,13 +162,9 @@ fn again(error: &StoreError) -> StoreError {
 
 /// Inserts rows; one outcome for each. The outer error is about all of them.
 async fn insert(database: &Database, mirror: bool, rows: &[Row]) -> Result<Vec<Result<Created>>> {
-    let work = Insert {
-        rows,
-        mirror,
-        runs: AtomicU32::new(0),
-    };
+    let work = Insert::new(rows, mirror);
     let inserted = database.run(&work).await?;
-    let was_repeated = work.runs.load(Ordering::Relaxed) > 1;
+    let was_repeated = work.was_repeated();
     let outcomes = rows.iter().map(|row| async {
         match inserted.get(row.record.id.as_str()) {
             Some(inherited) => Ok(Created::New(Box::new(inherited.complete(&row.record)))),
@@ -194,177 +181,10 @@ async fn what_stands(database: &Database, mirror: bool, row: &Row, was_repeated:
             return Ok(found.judge(row, was_repeated));
         }
         // What was in the way has been deleted since.
-        let work = Insert {
-            rows: std::slice::from_ref(row),
-            mirror,
-            runs: AtomicU32::new(0),
-        };
+        let work = Insert::new(std::slice::from_ref(row), mirror);
         if let Some(inherited) = database.run(&work).await?.get(row.record.id.as_str()) {
             return Ok(Created::New(Box::new(inherited.complete(&row.record))));
         }
     }
     Err(broken("an envelope could neither be inserted nor found"))
-}
-
-/// What a row took from its parent.
-struct Inherited {
-    tenant: Option<String>,
-    deadline: Option<DateTime<Utc>>,
-}
-
-impl Inherited {
-    fn complete(&self, record: &Record) -> Record {
-        Record {
-            tenant: self.tenant.clone(),
-            deadline: self.deadline,
-            ..record.clone()
-        }
-    }
-}
-
-/// Inserts rows and their messages; those that are there already are left out.
-struct Insert<'a> {
-    rows: &'a [Row],
-    mirror: bool,
-    runs: AtomicU32,
-}
-
-const INSERT: &str = "\
-    WITH given AS ( \
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], \
-            $8::text[], $9::text[], $10::text[], $11::int[], $12::bigint[], $13::timestamptz[], $14::timestamptz[], \
-            $15::text[], $16::bytea[], $17::text[], $18::text[], $19::bytea[], $20::bigint[]) \
-        AS g (id, parent_id, tenant, tool, status, actors, current, payload, headers, metadata, timeout_sec, \
-            timeout_ms, deadline, created_at, key, hash, actor, message_id, body, lease) \
-    ), added AS ( \
-        INSERT INTO envelopes (id, parent_id, tenant, tool, status, route_actors, route_current, total_actors, \
-            payload, payload_json, headers_json, route_metadata_json, timeout_sec, timeout_ms, deadline, created_at, \
-            updated_at, progress_exact, idempotency_key, idempotency_hash) \
-        SELECT g.id, g.parent_id, CASE WHEN p.id IS NULL THEN g.tenant ELSE p.tenant END, g.tool, g.status, \
-            g.actors::text[], g.current, cardinality(g.actors::text[]), CASE WHEN $21 THEN asya_jsonb(g.payload) END, \
-            g.payload, g.headers, g.metadata, g.timeout_sec, g.timeout_ms, coalesce(g.deadline, p.deadline), \
-            g.created_at, g.created_at, 0, g.key, g.hash \
-        FROM given g LEFT JOIN envelopes p ON p.id = g.parent_id \
-        ON CONFLICT DO NOTHING \
-        RETURNING id, tenant, deadline \
-    ), waiting AS ( \
-        INSERT INTO asya_outbox (envelope_id, attempt, actor, message_id, body, leased_until) \
-        SELECT g.id, 1, g.actor, g.message_id, g.body, clock_timestamp() + g.lease * interval '1 microsecond' \
-        FROM given g JOIN added a ON a.id = g.id WHERE g.actor IS NOT NULL \
-    ) \
-    SELECT id, tenant, deadline FROM added";
-
-impl Work for Insert<'_> {
-    type Out = HashMap<String, Inherited>;
-    const NAME: &'static str = "create";
-
-    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Self::Out> {
-        self.runs.fetch_add(1, Ordering::Relaxed);
-        let of_records = |column: fn(&Record) -> Option<&str>| -> Vec<Option<&str>> {
-            self.rows.iter().map(|row| column(&row.record)).collect()
-        };
-        let records = || self.rows.iter().map(|row| &row.record);
-        let news = || self.rows.iter().map(|row| &*row.new);
-        let message = || news().map(|new| new.outbox.as_ref());
-        let key = || news().map(|new| new.idempotency.as_ref());
-        let rows = sqlx::query(INSERT)
-            .bind(records().map(|record| record.id.as_str()).collect::<Vec<_>>())
-            .bind(of_records(|record| record.parent_id.as_deref()))
-            .bind(of_records(|record| record.tenant.as_deref()))
-            .bind(of_records(|record| record.tool.as_deref()))
-            .bind(of_records(|record| Some(record.status.as_str())))
-            .bind(records().map(|record| array_literal(&record.actors)).collect::<Vec<_>>())
-            .bind(records().map(|record| int32(record.route_current)).collect::<Vec<_>>())
-            .bind(of_records(|record| json_text(record.payload.as_ref())))
-            .bind(of_records(|record| json_text(record.headers.as_ref())))
-            .bind(of_records(|record| json_text(record.route_metadata.as_ref())))
-            .bind(records().map(|record| record.timeout.map(seconds)).collect::<Vec<_>>())
-            .bind(records().map(|record| record.timeout.map(milliseconds)).collect::<Vec<_>>())
-            .bind(records().map(|record| record.deadline).collect::<Vec<_>>())
-            .bind(records().map(|record| record.created_at).collect::<Vec<_>>())
-            .bind(key().map(|key| key.map(|key| key.key.as_str())).collect::<Vec<_>>())
-            .bind(key().map(|key| key.map(|key| &key.fingerprint[..])).collect::<Vec<_>>())
-            .bind(message().map(|message| message.map(|message| message.actor.as_str())).collect::<Vec<_>>())
-            .bind(message().map(|message| message.map(|message| message.message_id.as_str())).collect::<Vec<_>>())
-            .bind(message().map(|message| message.map(|message| &message.body[..])).collect::<Vec<_>>())
-            .bind(self.rows.iter().map(|row| microseconds(row.lease)).collect::<Vec<_>>())
-            .bind(self.mirror)
-            .fetch_all(connection)
-            .await?;
-        let inherited = |row: &sqlx::postgres::PgRow| {
-            let inherited = Inherited {
-                tenant: row.try_get(1)?,
-                deadline: row.try_get(2)?,
-            };
-            Ok((row.try_get(0)?, inherited))
-        };
-        rows.iter().map(inherited).collect()
-    }
-}
-
-/// Looks for what is in the way of a row: the same id first, then the same idempotency key.
-struct Find<'a>(&'a Row);
-
-/// What was in the way.
-enum Found {
-    Id(Record),
-    Key { record: Record, fingerprint: Option<Vec<u8>> },
-}
-
-impl Found {
-    fn judge(self, row: &Row, was_repeated: bool) -> Created {
-        match self {
-            // The first run has stored it, and its answer was lost.
-            Self::Id(record)
-                if was_repeated && record.created_at == row.record.created_at && is_same(&record, &row.new) =>
-            {
-                Created::New(Box::new(record))
-            }
-            Self::Id(record) if is_same(&record, &row.new) => Created::Existing(Box::new(record)),
-            Self::Key { record, fingerprint }
-                if row
-                    .new
-                    .idempotency
-                    .as_ref()
-                    .is_some_and(|asked| fingerprint.as_deref() == Some(&asked.fingerprint[..])) =>
-            {
-                Created::Existing(Box::new(record))
-            }
-            Self::Id(record) | Self::Key { record, .. } => Created::Conflict(Box::new(record)),
-        }
-    }
-}
-
-impl Work for Find<'_> {
-    type Out = Option<Found>;
-    const NAME: &'static str = "create";
-
-    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Option<Found>> {
-        let by_id = concat!("SELECT ", full_columns!(), " FROM envelopes e WHERE e.id = $1");
-        let found = sqlx::query(by_id)
-            .bind(&self.0.record.id)
-            .fetch_optional(&mut *connection)
-            .await?;
-        if let Some(row) = found {
-            return Ok(Some(Found::Id(full_record(&row)?)));
-        }
-        let Some(idempotency) = &self.0.new.idempotency else {
-            return Ok(None);
-        };
-        let by_key = concat!(
-            "SELECT ",
-            full_columns!(),
-            ", e.idempotency_hash FROM envelopes e WHERE coalesce(e.tenant, '') = $1 AND e.idempotency_key = $2"
-        );
-        let found = sqlx::query(by_key)
-            .bind(self.0.new.tenant.as_deref().unwrap_or_default())
-            .bind(&idempotency.key)
-            .fetch_optional(connection)
-            .await?;
-        let Some(row) = found else { return Ok(None) };
-        Ok(Some(Found::Key {
-            record: full_record(&row)?,
-            fingerprint: row.try_get("idempotency_hash")?,
-        }))
-    }
 }

@@ -27,7 +27,9 @@ pub(super) enum Kind {
 pub(super) fn kind(error: &sqlx::Error) -> Kind {
     match error {
         sqlx::Error::Database(error) => kind_of_code(error.code().as_deref().unwrap_or_default()),
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => Kind::Lost,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            Kind::Lost
+        }
         sqlx::Error::BeginFailed => Kind::Lost,
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Kind::Busy,
         _ => Kind::Refused,
@@ -37,10 +39,9 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
 /// By the class of the code, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind_of_code(code: &str) -> Kind {
     match code {
-        // Of all resources only memory and places for connections come back soon.
-        "53200" | "53300" => Kind::Lost,
-        // A server that has just become a standby; the next connection may lead to the new primary.
-        "25006" => Kind::Lost,
+        // Of all resources only memory and places for connections come back soon. And a server that has just become a
+        // standby (25006): the next connection may lead to the new primary.
+        "53200" | "53300" | "25006" => Kind::Lost,
         "40001" | "40P01" | "55P03" => Kind::Again,
         "42P01" | "42703" | "3F000" => Kind::Schema,
         code if code.starts_with("08") || code.starts_with("57P") => Kind::Lost,

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::database::connect;
+use super::database::{Database, Work, connect};
 use super::failure::store_error;
 use crate::store::{Lead, Result};
 
@@ -20,15 +20,52 @@ const LOCK: i64 = 0x6173_7961_0000_0002;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// So that the server notices within half a minute that the machine of a leader is gone.
-const NOTICE_ABSENCE: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; \
-     SET tcp_keepalives_count = 3; SET idle_session_timeout = 0";
+const NOTICE_ABSENCE: &str =
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// The server has no reason to end it for being idle. Version 13 does not know this, nor would it.
+const STAY: &str = "SET idle_session_timeout = 0";
+
+/// Whether somebody leads, asked on a connection of the pool: whoever does not lead asks often, and need not open a
+/// connection each time.
+struct IsTaken;
+
+impl Work for IsTaken {
+    type Out = bool;
+    const NAME: &'static str = "lead";
+
+    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                 WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted \
+                     AND l.classid::bigint = $1::bigint >> 32 AND l.objid::bigint = $1::bigint & 4294967295)",
+        )
+        .bind(LOCK)
+        .fetch_one(connection)
+        .await
+    }
+}
 
 /// Tries to become the leader.
-pub(super) async fn lead(address: &Address) -> Result<Option<Box<dyn Lead>>> {
+pub(super) async fn lead(address: &Address, database: &Database) -> Result<Option<Box<dyn Lead>>> {
+    if database.run(&IsTaken).await? {
+        return Ok(None);
+    }
     let mut connection = connect(address).await?;
     let failed = |error| store_error("lead", address, &error);
-    // Of an older server that does not know them all, the lock is as good.
-    let _ = sqlx::raw_sql(NOTICE_ABSENCE).execute(&mut connection).await;
+    sqlx::raw_sql(NOTICE_ABSENCE)
+        .execute(&mut connection)
+        .await
+        .map_err(failed)?;
+    if connection
+        .server_version_num()
+        .is_some_and(|number| number >= 140_000)
+    {
+        sqlx::raw_sql(STAY)
+            .execute(&mut connection)
+            .await
+            .map_err(failed)?;
+    }
     let is_ours: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
         .bind(LOCK)
         .fetch_one(&mut connection)

@@ -28,12 +28,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts to listen: what is changed after this has returned is told.
 pub(super) async fn listen(address: &Address, stop: CancellationToken) -> Result<broadcast::Sender<Changed>> {
-    let ear = Ear::open(address).await.map_err(|error| connect_error(address, &error))?;
+    let ear = Ear::open(address)
+        .await
+        .map_err(|error| connect_error(address, &error))?;
     let (changes, _) = broadcast::channel(BACKLOG);
     let told = changes.clone();
     let address = address.clone();
     tokio::spawn(async move {
-        let _ = stop.run_until_cancelled_owned(keep_listening(address, ear, told)).await;
+        let _ = stop
+            .run_until_cancelled_owned(Box::pin(keep_listening(address, ear, told)))
+            .await;
     });
     Ok(changes)
 }
@@ -85,7 +89,10 @@ impl Ear {
         // A connection that is replaced in secret would hide the gap.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
-        Ok(Self { listener, _pool: pool })
+        Ok(Self {
+            listener,
+            _pool: pool,
+        })
     }
 
     /// Passes on what comes until the connection ends.

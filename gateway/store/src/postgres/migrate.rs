@@ -38,6 +38,10 @@ const SCRIPTS: &[Script] = &[
         name: "gateway",
         text: include_str!("../../migrations/postgres/0002_gateway.sql"),
     },
+    Script {
+        name: "indexes",
+        text: include_str!("../../migrations/postgres/0003_indexes.sql"),
+    },
 ];
 
 /// The changes of the original's Sqitch project `asya-gateway`, in their order (contract gateway §7).
@@ -129,7 +133,7 @@ fn check_server(address: &Address, connection: &PgConnection) -> Result<()> {
     }
 }
 
-fn reading<'a>(address: &'a Address) -> impl Fn(sqlx::Error) -> StoreError + 'a {
+fn reading(address: &Address) -> impl Fn(sqlx::Error) -> StoreError {
     move |error| store_error("reading the version of the schema", address, &error)
 }
 
@@ -205,7 +209,9 @@ async fn step(address: &Address, connection: &mut PgConnection) -> Result<u32> {
     let mut tries = 1;
     loop {
         let error = match try_step(connection).await {
-            Ok(version) => return u32::try_from(version).map_err(|_| broken("negative version of the schema")),
+            Ok(version) => {
+                return u32::try_from(version).map_err(|_| broken("negative version of the schema"));
+            }
             Err(error) => error,
         };
         if kind(&error) != Kind::Again || tries == TRIES {

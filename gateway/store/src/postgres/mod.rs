@@ -21,6 +21,8 @@ mod create;
 mod database;
 mod failure;
 mod feed;
+mod history;
+mod insert;
 mod lead;
 mod listen;
 mod migrate;
@@ -48,8 +50,8 @@ use self::create::Desk;
 use self::database::{Database, Work};
 use self::failure::broken;
 use crate::model::{
-    ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage, NewEnvelope,
-    OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Update, View,
+    ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage,
+    NewEnvelope, OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Update, View,
 };
 use crate::store::{Changed, Cleaned, Lead, OutboxOutcome, Result, Store};
 
@@ -163,7 +165,10 @@ impl Store for PostgresStore {
     fn list<'a>(&'a self, filter: &'a Filter, page: Page) -> BoxFuture<'a, Result<ListPage>> {
         Box::pin(async move {
             let texts = [&filter.tenant, &filter.tool, &filter.actor, &filter.parent_id];
-            let mut sought = texts.into_iter().flatten().chain(page.after.as_ref().map(|key| &key.id));
+            let mut sought = texts
+                .into_iter()
+                .flatten()
+                .chain(page.after.as_ref().map(|key| &key.id));
             if !sought.all(|text| can_exist(text)) {
                 return Ok(ListPage {
                     records: Vec::new(),
@@ -218,7 +223,10 @@ impl Store for PostgresStore {
         self.change(outbox::Claim { limit, lease })
     }
 
-    fn settle_outbox(&self, settled: Vec<(OutboxEntry, OutboxOutcome)>) -> BoxFuture<'_, Result<Vec<Applied>>> {
+    fn settle_outbox(
+        &self,
+        settled: Vec<(OutboxEntry, OutboxOutcome)>,
+    ) -> BoxFuture<'_, Result<Vec<Applied>>> {
         self.change(Apply::settled(settled, self.mirror))
     }
 
@@ -239,7 +247,7 @@ impl Store for PostgresStore {
     }
 
     fn lead(&self) -> BoxFuture<'_, Result<Option<Box<dyn Lead>>>> {
-        Box::pin(lead::lead(&self.address))
+        Box::pin(lead::lead(&self.address, &self.database))
     }
 
     fn put_actors(&self, rows: Vec<ActorRow>) -> BoxFuture<'_, Result<Vec<ActorRow>>> {

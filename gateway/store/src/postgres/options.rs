@@ -65,8 +65,8 @@ impl Default for Pool {
         Self {
             max_connections: 10,
             min_connections: 2,
-            max_lifetime: Some(Duration::from_secs(60 * 60)),
-            max_idle: Some(Duration::from_secs(30 * 60)),
+            max_lifetime: Some(Duration::from_hours(1)),
+            max_idle: Some(Duration::from_mins(30)),
         }
     }
 }

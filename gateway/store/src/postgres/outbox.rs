@@ -1,5 +1,5 @@
-//! Messages that wait for the broker: taken under a lease, by the clock of the database. What became of them is said
-//! together with what that means for their envelopes, in [`apply`](super::apply).
+//! Messages that wait for the broker: taken under a lease, by the clock of the database. What became of them is written
+//! together with what that means for their envelopes, in the transaction of [`apply`](super::apply).
 
 use std::time::Duration;
 
@@ -7,9 +7,12 @@ use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::columns::microseconds;
+use super::columns::{column, count, microseconds};
 use super::database::Work;
-use crate::model::{OutboxDepth, OutboxEntry, OutboxMessage};
+use super::rows::{basic_columns, basic_record};
+use crate::model::{Applied, OutboxDepth, OutboxEntry, OutboxMessage};
+use crate::state::plan::Plan;
+use crate::store::OutboxOutcome;
 
 /// Takes messages that nobody else has. Those of envelopes that are final, or of an earlier attempt, are dropped.
 pub(super) struct Claim {
@@ -51,7 +54,10 @@ impl Work for Claim {
 }
 
 fn entry(row: &PgRow) -> sqlx::Result<OutboxEntry> {
-    let count = |column| row.try_get::<i32, _>(column).map(|number| u32::try_from(number).unwrap_or_default());
+    let count = |column| {
+        row.try_get::<i32, _>(column)
+            .map(|number| u32::try_from(number).unwrap_or_default())
+    };
     Ok(OutboxEntry {
         envelope_id: row.try_get(0)?,
         attempt: count(1)?,
@@ -74,10 +80,105 @@ impl Work for Depth {
     const NAME: &'static str = "outbox_depth";
 
     async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<OutboxDepth> {
-        let row = sqlx::query("SELECT count(*), min(created_at) FROM asya_outbox").fetch_one(connection).await?;
+        let row = sqlx::query("SELECT count(*), min(created_at) FROM asya_outbox")
+            .fetch_one(connection)
+            .await?;
         Ok(OutboxDepth {
             waiting: u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default(),
             oldest: row.try_get(1)?,
         })
     }
+}
+
+type Settled = (OutboxEntry, OutboxOutcome);
+
+/// Takes out what is settled, and what nobody is to publish any more.
+pub(super) async fn clear(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    settled: &[Settled],
+) -> sqlx::Result<()> {
+    let finished: Vec<_> = plan.finished().collect();
+    if !finished.is_empty() {
+        sqlx::query("DELETE FROM asya_outbox WHERE envelope_id = ANY($1)")
+            .bind(finished)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let (later, done): (Vec<_>, Vec<_>) = settled.iter().partition(|(_, outcome)| is_postponed(outcome));
+    if !done.is_empty() {
+        sqlx::query(
+            "DELETE FROM asya_outbox o USING unnest($1::text[], $2::int[]) AS d (id, attempt) \
+             WHERE o.envelope_id = d.id AND o.attempt = d.attempt",
+        )
+        .bind(column(&done, |(entry, _)| entry.envelope_id.as_str()))
+        .bind(column(&done, |(entry, _)| count(entry.attempt)))
+        .execute(&mut *connection)
+        .await?;
+    }
+    postpone(connection, &later).await
+}
+
+async fn postpone(connection: &mut PgConnection, later: &[&Settled]) -> sqlx::Result<()> {
+    if later.is_empty() {
+        return Ok(());
+    }
+    let said = |outcome: &OutboxOutcome| match outcome {
+        OutboxOutcome::Later { after, error } => (microseconds(*after), error.replace('\0', "\u{FFFD}")),
+        OutboxOutcome::Published | OutboxOutcome::Failed { .. } => (0, String::new()),
+    };
+    sqlx::query(
+        "UPDATE asya_outbox o SET tries = o.tries + 1, error = l.error, \
+             leased_until = clock_timestamp() + l.pause * interval '1 microsecond' \
+         FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) AS l (id, attempt, pause, error) \
+         WHERE o.envelope_id = l.id AND o.attempt = l.attempt",
+    )
+    .bind(column(later, |(entry, _)| entry.envelope_id.as_str()))
+    .bind(column(later, |(entry, _)| count(entry.attempt)))
+    .bind(column(later, |(_, outcome)| said(outcome).0))
+    .bind(column(later, |(_, outcome)| said(outcome).1))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Puts answers for what is to be tried again between those for what was reported.
+pub(super) async fn with_postponed(
+    connection: &mut PgConnection,
+    settled: &[Settled],
+    answers: Vec<Applied>,
+) -> sqlx::Result<Vec<Applied>> {
+    let postponed: Vec<_> = settled
+        .iter()
+        .filter(|(_, outcome)| is_postponed(outcome))
+        .map(|(entry, _)| entry.envelope_id.as_str())
+        .collect();
+    if postponed.is_empty() {
+        return Ok(answers);
+    }
+    let statement = concat!(
+        "SELECT ",
+        basic_columns!(),
+        " FROM envelopes e WHERE e.id = ANY($1)"
+    );
+    let rows = sqlx::query(statement)
+        .bind(postponed)
+        .fetch_all(connection)
+        .await?;
+    let records = rows.iter().map(basic_record).collect::<sqlx::Result<Vec<_>>>()?;
+    let mut answers = answers.into_iter();
+    let answer = |(entry, outcome): &Settled| {
+        if !is_postponed(outcome) {
+            return answers.next().unwrap_or(Applied::Unknown);
+        }
+        let record = records.iter().find(|record| record.id == entry.envelope_id);
+        record.map_or(Applied::Unknown, |record| Applied::Nothing {
+            record: Box::new(record.clone()),
+        })
+    };
+    Ok(settled.iter().map(answer).collect())
+}
+
+fn is_postponed(outcome: &OutboxOutcome) -> bool {
+    matches!(outcome, OutboxOutcome::Later { .. })
 }

@@ -6,7 +6,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
 use super::columns::instant;
 use super::database::Work;
 use super::rows::{basic_columns, basic_record, full_columns, full_record, update, update_columns};
-use crate::model::{CancelNotice, ChildCounts, Filter, Key, ListPage, Outcome, Page, Record, Status, Update, View};
+use crate::model::{
+    CancelNotice, ChildCounts, Filter, Key, ListPage, Outcome, Page, Record, Status, Update, View,
+};
 
 /// Most records of one page.
 const LARGEST_PAGE: u32 = 1000;
@@ -38,7 +40,10 @@ impl Work for Get<'_> {
             View::Basic => concat!("SELECT ", basic_columns!(), " FROM envelopes e WHERE e.id = $1"),
             View::Full => concat!("SELECT ", full_columns!(), " FROM envelopes e WHERE e.id = $1"),
         };
-        let row = sqlx::query(statement).bind(self.id).fetch_optional(connection).await?;
+        let row = sqlx::query(statement)
+            .bind(self.id)
+            .fetch_optional(connection)
+            .await?;
         let record = match self.view {
             View::Basic => basic_record,
             View::Full => full_record,
@@ -106,16 +111,22 @@ fn push_outcomes(query: &mut QueryBuilder<Postgres>, outcomes: &[Outcome]) {
         .filter(|outcome| matches!(outcome, Outcome::Succeeded | Outcome::Failed))
         .map(|outcome| outcome.as_str())
         .collect();
-    query.push(") OR (e.outcome IS NULL AND e.status = ANY(").push_bind(statuses);
+    query
+        .push(") OR (e.outcome IS NULL AND e.status = ANY(")
+        .push_bind(statuses);
     query.push(")))");
 }
 
 fn push_key(query: &mut QueryBuilder<Postgres>, key: &Key) {
-    let created = instant(DateTime::from_timestamp_micros(key.created_us).unwrap_or(DateTime::<Utc>::MAX_UTC));
+    let created =
+        instant(DateTime::from_timestamp_micros(key.created_us).unwrap_or(DateTime::<Utc>::MAX_UTC));
     // The first half is what the index on created_at can use.
     query.push(" AND e.created_at <= ").push_bind(created);
     query.push(" AND (e.created_at < ").push_bind(created);
-    query.push(" OR e.id COLLATE \"C\" < ").push_bind(key.id.clone()).push(")");
+    query
+        .push(" OR e.id COLLATE \"C\" < ")
+        .push_bind(key.id.clone())
+        .push(")");
 }
 
 impl Work for List<'_> {

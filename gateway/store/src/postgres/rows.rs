@@ -115,7 +115,11 @@ pub(super) fn update(row: &PgRow) -> sqlx::Result<Update> {
         error: text(row, "error")?,
         failure: json(row, "failure_json")?,
         progress_percent,
-        actor: if kind.is_some() { row.try_get("actor")? } else { text(row, "actor")? },
+        actor: if kind.is_some() {
+            row.try_get("actor")?
+        } else {
+            text(row, "actor")?
+        },
         actors: actors.map(Arc::from),
         current_actor_idx: row.try_get("current_actor_idx")?,
         phase: word(row, "envelope_state", Phase::parse)?,
@@ -142,7 +146,9 @@ fn partial(row: &PgRow) -> sqlx::Result<Option<Partial>> {
     let actor_index: Option<i64> = row.try_get("partial_actor_idx")?;
     Ok(Some(Partial {
         actor_index: actor_index.unwrap_or_default(),
-        index: index.and_then(|index| u32::try_from(index).ok()).unwrap_or_default(),
+        index: index
+            .and_then(|index| u32::try_from(index).ok())
+            .unwrap_or_default(),
         value,
     }))
 }
@@ -174,7 +180,9 @@ fn timeout(row: &PgRow) -> sqlx::Result<Option<Duration>> {
     let seconds: Option<i32> = row.try_get("timeout_sec")?;
     let milliseconds = exact.or(seconds.map(|seconds| i64::from(seconds) * 1000));
     let milliseconds = milliseconds.and_then(|number| u64::try_from(number).ok());
-    Ok(milliseconds.filter(|number| *number > 0).map(Duration::from_millis))
+    Ok(milliseconds
+        .filter(|number| *number > 0)
+        .map(Duration::from_millis))
 }
 
 /// A column with JSON in it.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use asya_runtime_protocol::RawJson;
 use chrono::{DateTime, Utc};
 
 use super::error::Failure;
@@ -96,7 +97,7 @@ impl Operation {
         match self {
             Self::Create { new, .. } => {
                 let json = [&new.payload, &new.headers, &new.route_metadata];
-                let json: usize = json.into_iter().flatten().map(|json| json.len()).sum();
+                let json: usize = json.into_iter().flatten().map(RawJson::len).sum();
                 json + new.outbox.as_ref().map_or(0, |message| message.body.len())
             }
             Self::Apply { reports } => reports.iter().map(report_bytes).sum(),
@@ -143,7 +144,7 @@ fn report_bytes(report: &Report) -> usize {
         ReportEvent::Final(Final::Failed(said)) => said.details.as_ref().or(said.result.as_ref()),
         _ => None,
     };
-    json.map_or(64, |json| json.len())
+    json.map_or(64, RawJson::len)
 }
 
 /// The writer gave the answer to another question, which only a fault of this program can cause.

@@ -6,11 +6,11 @@ use std::mem;
 use asya_runtime_protocol::RawJson;
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Row, Sqlite};
+use sqlx::{AssertSqlSafe, Sqlite};
 
 use super::error::Failure;
 use super::rows::{micros, route_text, timeout_ms};
-use crate::model::{CancelNotice, Idempotency, OutboxMessage, Record};
+use crate::model::{CancelNotice, Idempotency, OutboxMessage, Outcome, Phase, Record};
 use crate::state::Draft;
 use crate::state::plan::Write;
 
@@ -61,14 +61,20 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) async fn next_row(&mut self, connection: &mut SqliteConnection) -> Result<i64> {
-        let sql = "SELECT coalesce(max(n), 0) FROM envelopes";
-        next(&mut self.last_row, connection, sql).await
+    /// Tells the last numbers that were given out, as read in this transaction; what was told first stands.
+    pub(super) fn last_numbers(&mut self, row: i64, update: i64) {
+        self.last_row.get_or_insert(row);
+        self.last_update.get_or_insert(update);
     }
 
-    pub(super) async fn next_update(&mut self, connection: &mut SqliteConnection) -> Result<i64> {
-        let sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'updates'";
-        next(&mut self.last_update, connection, sql).await
+    /// The number of a new row.
+    pub(super) fn next_row(&mut self) -> Result<i64> {
+        next(&mut self.last_row)
+    }
+
+    /// The id of a new update.
+    pub(super) fn next_update(&mut self) -> Result<i64> {
+        next(&mut self.last_update)
     }
 
     pub(super) fn create(&mut self, row: NewRow, message: Option<NewMessage>) {
@@ -110,12 +116,16 @@ impl Pending {
     /// Writes all of it.
     pub(super) async fn write(&mut self, connection: &mut SqliteConnection) -> Result<()> {
         let created = mem::take(&mut self.created);
-        insert(connection, &ENVELOPES, &created).await?;
-        insert(connection, &CONTENTS, &created).await?;
-        insert(connection, &OUTBOX, &mem::take(&mut self.messages)).await?;
+        bulk(connection, &ENVELOPES, &created).await?;
+        bulk(connection, &CONTENTS, &created).await?;
+        bulk(connection, &OUTBOX, &mem::take(&mut self.messages)).await?;
+        let changed: Vec<_> = mem::take(&mut self.changed).into_iter().collect();
+        let written = bulk(connection, &CHANGES, &changed).await?;
+        if written != changed.len() {
+            return Err(Failure::Moved);
+        }
         let mut results = Vec::new();
-        for (n, write) in mem::take(&mut self.changed) {
-            write_record(connection, &write).await?;
+        for (n, write) in changed {
             if write.record.status.is_final() {
                 // What is final is not to be published any more.
                 self.taken_out.push((n, write.record.attempt));
@@ -124,9 +134,9 @@ impl Pending {
                 results.push((n, write.record.attempt, result));
             }
         }
-        insert(connection, &RESULTS, &results).await?;
-        insert(connection, &UPDATES, &mem::take(&mut self.updates)).await?;
-        insert(connection, &CANCELLATIONS, &mem::take(&mut self.notices)).await?;
+        bulk(connection, &RESULTS, &results).await?;
+        bulk(connection, &UPDATES, &mem::take(&mut self.updates)).await?;
+        bulk(connection, &CANCELLATIONS, &mem::take(&mut self.notices)).await?;
         for (n, attempt) in mem::take(&mut self.taken_out) {
             sqlx::query("DELETE FROM outbox WHERE envelope = ?1 AND attempt = ?2")
                 .bind(n)
@@ -138,60 +148,25 @@ impl Pending {
     }
 }
 
-async fn next(last: &mut Option<i64>, connection: &mut SqliteConnection, sql: &'static str) -> Result<i64> {
-    let known = match *last {
-        Some(known) => known,
-        None => sqlx::query(sql).fetch_one(connection).await?.try_get(0)?,
-    };
-    *last = Some(known + 1);
-    Ok(known + 1)
+fn next(last: &mut Option<i64>) -> Result<i64> {
+    let next = last.ok_or_else(|| Failure::row("numbers were given out before they were read"))? + 1;
+    *last = Some(next);
+    Ok(next)
 }
 
-/// Writes a changed record, if its version has not moved.
-async fn write_record(connection: &mut SqliteConnection, write: &Write) -> Result<()> {
-    let record = &write.record;
-    let sql =
-        "UPDATE envelopes SET status = ?, outcome = ?, attempt = ?, actors = ?, error = ?, deadline = ?,
-        progress_percent = ?, current_actor_idx = ?, current_actor_name = ?, phase = ?, message = ?,
-        actors_completed = ?, stored_at = ?, turn = coalesce(?, turn), updated_at = ?, version = ?
-        WHERE id = ? AND version = ?";
-    let done = sqlx::query(sql)
-        .bind(record.status.as_str())
-        .bind(record.outcome.map(|outcome| outcome.as_str()))
-        .bind(i64::from(record.attempt))
-        .bind(route_text(&record.actors))
-        .bind(record.error.as_deref())
-        .bind(record.deadline.map(micros))
-        .bind(record.progress_percent)
-        .bind(record.current_actor_idx)
-        .bind(record.current_actor_name.as_deref())
-        .bind(record.phase.map(|phase| phase.as_str()))
-        .bind(record.message.as_deref())
-        .bind(i64::from(record.actors_completed))
-        .bind(record.stored_at.as_deref())
-        .bind(record.current_actor_name.as_deref())
-        .bind(micros(record.updated_at))
-        .bind(record.version)
-        .bind(record.id.as_str())
-        .bind(write.base)
-        .execute(connection)
-        .await?;
-    match done.rows_affected() {
-        1 => Ok(()),
-        _ => Err(Failure::Moved),
-    }
-}
-
-/// How rows of one kind are inserted.
-struct Insert<T> {
+/// A statement over rows of one kind.
+struct Bulk<T> {
+    /// Before `VALUES`.
     head: &'static str,
     columns: usize,
+    /// After the rows.
     tail: &'static str,
     bind: fn(Query, &T) -> Query,
 }
 
-/// Inserts rows, many in one statement.
-async fn insert<T>(connection: &mut SqliteConnection, how: &Insert<T>, mut rows: &[T]) -> Result<()> {
+/// Runs a statement over all rows, many at once; how many rows it has written.
+async fn bulk<T>(connection: &mut SqliteConnection, how: &Bulk<T>, mut rows: &[T]) -> Result<usize> {
+    let mut written = 0;
     while !rows.is_empty() {
         // The largest power of two that is not more.
         let count = (1 << rows.len().ilog2()).min(MOST_ROWS);
@@ -201,17 +176,18 @@ async fn insert<T>(connection: &mut SqliteConnection, how: &Insert<T>, mut rows:
         let query = these.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
             (how.bind)(query, row)
         });
-        query.execute(&mut *connection).await?;
+        let done = query.execute(&mut *connection).await?;
+        written += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
         rows = rest;
     }
-    Ok(())
+    Ok(written)
 }
 
 fn text(json: Option<&RawJson>) -> Option<&str> {
     json.map(RawJson::as_str)
 }
 
-const ENVELOPES: Insert<NewRow> = Insert {
+const ENVELOPES: Bulk<NewRow> = Bulk {
     head: "INSERT INTO envelopes (n, id, parent_id, tenant, tool, status, attempt, actors, route_current, timeout_ms, \
         deadline, progress_percent, current_actor_idx, actors_completed, turn, created_at, updated_at, version, \
         idempotency_key, idempotency_hash)",
@@ -246,7 +222,41 @@ const ENVELOPES: Insert<NewRow> = Insert {
     },
 };
 
-const CONTENTS: Insert<NewRow> = Insert {
+/// Each only if its version has not moved.
+const CHANGES: Bulk<(i64, Write)> = Bulk {
+    head: "WITH new (n, base, status, outcome, attempt, actors, error, deadline, progress_percent, current_actor_idx, \
+        current_actor_name, phase, message, actors_completed, stored_at, updated_at, version) AS (",
+    columns: 17,
+    tail: ") UPDATE envelopes SET status = new.status, outcome = new.outcome, attempt = new.attempt, \
+        actors = new.actors, error = new.error, deadline = new.deadline, progress_percent = new.progress_percent, \
+        current_actor_idx = new.current_actor_idx, current_actor_name = new.current_actor_name, phase = new.phase, \
+        message = new.message, actors_completed = new.actors_completed, stored_at = new.stored_at, \
+        turn = coalesce(new.current_actor_name, turn), updated_at = new.updated_at, version = new.version \
+        FROM new WHERE envelopes.n = new.n AND envelopes.version = new.base",
+    bind: |query, (n, write)| {
+        let record = &write.record;
+        query
+            .bind(*n)
+            .bind(write.base)
+            .bind(record.status.as_str())
+            .bind(record.outcome.map(Outcome::as_str))
+            .bind(i64::from(record.attempt))
+            .bind(route_text(&record.actors))
+            .bind(record.error.as_deref())
+            .bind(record.deadline.map(micros))
+            .bind(record.progress_percent)
+            .bind(record.current_actor_idx)
+            .bind(record.current_actor_name.as_deref())
+            .bind(record.phase.map(Phase::as_str))
+            .bind(record.message.as_deref())
+            .bind(i64::from(record.actors_completed))
+            .bind(record.stored_at.as_deref())
+            .bind(micros(record.updated_at))
+            .bind(record.version)
+    },
+};
+
+const CONTENTS: Bulk<NewRow> = Bulk {
     head: "INSERT INTO contents (envelope, payload, headers, route_metadata)",
     columns: 4,
     tail: "",
@@ -259,7 +269,7 @@ const CONTENTS: Insert<NewRow> = Insert {
     },
 };
 
-const OUTBOX: Insert<NewMessage> = Insert {
+const OUTBOX: Bulk<NewMessage> = Bulk {
     head: "INSERT INTO outbox (envelope, attempt, actor, message_id, created_at, leased_until, body)",
     columns: 7,
     tail: "",
@@ -275,14 +285,14 @@ const OUTBOX: Insert<NewMessage> = Insert {
     },
 };
 
-const RESULTS: Insert<(i64, u32, RawJson)> = Insert {
+const RESULTS: Bulk<(i64, u32, RawJson)> = Bulk {
     head: "INSERT INTO results (envelope, attempt, result)",
     columns: 3,
     tail: " ON CONFLICT (envelope, attempt) DO UPDATE SET result = excluded.result",
     bind: |query, (n, attempt, result)| query.bind(*n).bind(i64::from(*attempt)).bind(result.as_str()),
 };
 
-const UPDATES: Insert<NewUpdate> = Insert {
+const UPDATES: Bulk<NewUpdate> = Bulk {
     head: "INSERT INTO updates (id, envelope, kind, status, outcome, attempt, message, has_result, error, failure, \
         progress_percent, actor, actors, current_actor_idx, phase, partial_actor_idx, partial_index, partial_value, \
         next_run_at, at)",
@@ -296,7 +306,7 @@ const UPDATES: Insert<NewUpdate> = Insert {
             .bind(update.n)
             .bind(draft.kind.as_str())
             .bind(draft.status.as_str())
-            .bind(draft.outcome.map(|outcome| outcome.as_str()))
+            .bind(draft.outcome.map(Outcome::as_str))
             .bind(i64::from(draft.attempt))
             .bind(draft.message.as_deref())
             .bind(draft.result.is_some())
@@ -306,7 +316,7 @@ const UPDATES: Insert<NewUpdate> = Insert {
             .bind(draft.actor.as_deref())
             .bind(draft.actors.as_deref().map(route_text))
             .bind(draft.current_actor_idx)
-            .bind(draft.phase.map(|phase| phase.as_str()))
+            .bind(draft.phase.map(Phase::as_str))
             .bind(partial.map(|partial| partial.actor_index))
             .bind(partial.map(|partial| i64::from(partial.index)))
             .bind(partial.map(|partial| partial.value.as_str()))
@@ -315,7 +325,7 @@ const UPDATES: Insert<NewUpdate> = Insert {
     },
 };
 
-const CANCELLATIONS: Insert<CancelNotice> = Insert {
+const CANCELLATIONS: Bulk<CancelNotice> = Bulk {
     head: "INSERT INTO cancellations (envelope_id, attempt, keep_until, reason)",
     columns: 4,
     tail: " ON CONFLICT (envelope_id, attempt) DO NOTHING",

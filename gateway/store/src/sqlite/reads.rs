@@ -99,6 +99,10 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
             list.push_bind(status.as_str());
         }
         query.push(")");
+        if !filter.statuses.iter().any(|status| status.is_final()) {
+            // In the words of the index over what is not final, which it is found by.
+            query.push(" AND e.status IN ('pending', 'running', 'unknown')");
+        }
     }
     if !filter.outcomes.is_empty() {
         query.push(
@@ -204,7 +208,8 @@ pub(super) async fn feed_bounds(pool: &SqlitePool) -> Result<(FeedCursor, FeedCu
 }
 
 pub(super) async fn outbox_depth(pool: &SqlitePool) -> Result<OutboxDepth> {
-    let row = sqlx::query("SELECT count(*), min(created_at) FROM outbox")
+    // The oldest is the one with the lowest id.
+    let row = sqlx::query("SELECT count(*), (SELECT created_at FROM outbox ORDER BY id LIMIT 1) FROM outbox")
         .fetch_one(pool)
         .await?;
     let (waiting, oldest): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);

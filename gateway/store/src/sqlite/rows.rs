@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asya_runtime_protocol::RawJson;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -205,26 +204,22 @@ fn partial(actor_index: Option<i64>, index: Option<i64>, value: Option<RawJson>)
 /// A row of envelope id, attempt, actor, message id, tries, time, deadline and body.
 pub(super) fn outbox_entry(row: &SqliteRow) -> Result<OutboxEntry> {
     let mut columns = Columns::of(row);
+    let (envelope_id, attempt) = (columns.take()?, columns.number()?);
+    let (actor, message_id) = (columns.take()?, columns.take()?);
+    let (tries, created_at, deadline) = (columns.number()?, columns.time()?, columns.maybe_time()?);
+    let body: Vec<u8> = columns.take()?;
     Ok(OutboxEntry {
-        envelope_id: columns.take()?,
-        attempt: columns.number()?,
+        envelope_id,
+        attempt,
         message: OutboxMessage {
-            actor: columns.take()?,
-            message_id: columns.take()?,
-            body: Bytes::new(),
+            actor,
+            message_id,
+            body: body.into(),
         },
-        tries: columns.number()?,
-        created_at: columns.time()?,
-        deadline: columns.maybe_time()?,
-    }
-    .with_body(columns.take()?))
-}
-
-impl OutboxEntry {
-    fn with_body(mut self, body: Vec<u8>) -> Self {
-        self.message.body = body.into();
-        self
-    }
+        tries,
+        created_at,
+        deadline,
+    })
 }
 
 /// A row of envelope id, attempt, time and reason.

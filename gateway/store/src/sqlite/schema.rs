@@ -79,16 +79,22 @@ async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<
     sqlx::query(sql).fetch_one(connection).await?.try_get(0)
 }
 
+/// Whose it is, its version, and how many tables and indexes there are: all three at one moment, since another process
+/// may be making them.
+async fn marks(connection: &mut SqliteConnection) -> Result<(i64, i64, i64), sqlx::Error> {
+    let mut moment = connection.begin().await?;
+    // The moment begins with the first read of a page.
+    let tables = number(&mut moment, "SELECT count(*) FROM sqlite_schema").await?;
+    let mark = number(&mut moment, "PRAGMA application_id").await?;
+    let version = number(&mut moment, "PRAGMA user_version").await?;
+    moment.commit().await?;
+    Ok((mark, version, tables))
+}
+
 /// Refuses a database of another program, and one of a later version of this one.
 async fn check_is_ours(connection: &mut SqliteConnection, path: &Arc<Path>) -> Result<(), StoreError> {
-    let mut read = async |sql| {
-        number(connection, sql)
-            .await
-            .map_err(|error| Failure::from(error).told(path))
-    };
-    let mark = read("PRAGMA application_id").await?;
-    let version = read("PRAGMA user_version").await?;
-    let tables = read("SELECT count(*) FROM sqlite_schema").await?;
+    let told = |error: sqlx::Error| Failure::from(error).told(path);
+    let (mark, version, tables) = marks(connection).await.map_err(told)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     match (mark, version, tables) {
         (0, 0, 0) => Ok(()),

@@ -142,18 +142,24 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let wanted: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
+        // One row for each id, found or not, so that the last numbers come along.
         let sql = format!(
-            "SELECT {BASIC}, e.n FROM json_each(?1) AS wanted JOIN envelopes AS e ON e.id = wanted.value"
+            "SELECT {BASIC}, e.n, (SELECT coalesce(max(n), 0) FROM envelopes) AS last_row,
+            (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'updates') AS last_update
+            FROM json_each(?1) AS wanted LEFT JOIN envelopes AS e ON e.id = wanted.value"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(route_text(&wanted))
             .fetch_all(&mut *self.connection)
             .await?;
         for row in rows {
-            let record = record(&row, false)?;
-            let n = row.try_get("n")?;
-            let id = record.id.clone();
-            self.records.insert(id, Some(Stored { n, record }));
+            self.pending
+                .last_numbers(row.try_get("last_row")?, row.try_get("last_update")?);
+            if let Some(n) = row.try_get("n")? {
+                let record = record(&row, false)?;
+                let id = record.id.clone();
+                self.records.insert(id, Some(Stored { n, record }));
+            }
         }
         Ok(())
     }
@@ -183,7 +189,7 @@ impl<'a> Work<'a> {
         if let Some(repeated) = self.repeated(new, &record).await? {
             return Ok(repeated);
         }
-        let n = self.pending.next_row(self.connection).await?;
+        let n = self.pending.next_row()?;
         let stored = Stored {
             n,
             record: basic(record.clone()),
@@ -255,7 +261,7 @@ impl<'a> Work<'a> {
         }
         let mut update_ids = Vec::with_capacity(plan.updates.len());
         for update in &plan.updates {
-            let id = self.pending.next_update(self.connection).await?;
+            let id = self.pending.next_update()?;
             update_ids.push(id);
             if let Some(Some(stored)) = self.records.get(&*update.envelope_id) {
                 self.pending.update(id, stored.n, update.draft.clone());

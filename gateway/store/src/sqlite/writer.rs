@@ -46,6 +46,11 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// Whether anybody works behind it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// Does one operation. Once it is handed in, it is done whether or not anybody waits.
     pub(super) async fn run(&self, operation: Operation) -> Outcome {
         let (answer, done) = oneshot::channel();
@@ -175,7 +180,7 @@ impl Writer {
             match self.transact(std::slice::from_ref(operation)).await {
                 Ok(answers) => return answers.into_iter().next().ok_or(Failure::Closed),
                 Err(Failed::Within(failure)) if failure.is_worth_a_retry() && attempt < ATTEMPTS => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 Err(Failed::Within(failure) | Failed::ToBegin(failure)) => return Err(failure),
             }

@@ -16,6 +16,9 @@ pub enum NotStorable {
     /// An id is at most [`MAX_ID`] bytes long.
     #[error("the id of the envelope has {0} bytes; at most {MAX_ID} are allowed")]
     LongId(usize),
+    /// What is looked for by its text is at most [`MAX_ID`] bytes long too: an index holds no more.
+    #[error("{0} has {1} bytes; at most {MAX_ID} are allowed")]
+    Long(&'static str, usize),
     /// U+0000 cannot be stored in a text column.
     #[error("{0} contains the character U+0000, which cannot be stored")]
     Nul(&'static str),
@@ -31,18 +34,27 @@ pub fn check(new: &NewEnvelope) -> Result<(), NotStorable> {
     }
     let key = new.idempotency.as_ref().map(|idempotency| &idempotency.key);
     let outbox = new.outbox.as_ref();
-    let texts = [
+    let indexed = [
         ("the id", Some(&new.id)),
         ("the id of the parent", new.parent_id.as_ref()),
         ("the tenant", new.tenant.as_ref()),
         ("the name of the tool", new.tool.as_ref()),
         ("the idempotency key", key),
+    ];
+    let long = indexed
+        .iter()
+        .find_map(|(what, text)| Some((*what, text.filter(|text| text.len() > MAX_ID)?.len())));
+    if let Some((what, length)) = long {
+        return Err(NotStorable::Long(what, length));
+    }
+    let others = [
         ("the name of the actor", outbox.map(|message| &message.actor)),
         ("the message id", outbox.map(|message| &message.message_id)),
     ];
     let actors = new.actors.iter().map(|actor| ("the route", Some(actor)));
-    let nul = texts
+    let nul = indexed
         .into_iter()
+        .chain(others)
         .chain(actors)
         .find(|(_, text)| text.is_some_and(|text| text.contains('\0')));
     nul.map_or(Ok(()), |(what, _)| Err(NotStorable::Nul(what)))

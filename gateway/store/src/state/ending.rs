@@ -38,19 +38,19 @@ pub(super) fn not_published(next: &mut Record, error: &str) -> Option<Draft> {
 }
 
 /// The deadline has passed. Progress and message stay as they are.
-pub(super) fn timed_out(next: &mut Record) -> Option<Draft> {
-    Some(fail(next, Outcome::TimedOut, TIMED_OUT.to_owned()))
+pub(super) fn timed_out(next: &mut Record) -> Draft {
+    fail(next, Outcome::TimedOut, TIMED_OUT.to_owned())
 }
 
 /// Somebody does not want it any more.
-pub(super) fn cancelled(next: &mut Record, reason: &str) -> Option<Draft> {
+pub(super) fn cancelled(next: &mut Record, reason: &str) -> Draft {
     let reason = text(reason).map_or_else(String::new, |reason| format!(": {reason}"));
     next.message = Some(format!("Cancelled{reason}"));
     let update = fail(next, Outcome::Cancelled, CANCELLED.to_owned());
-    Some(Draft {
+    Draft {
         message: next.message.clone(),
         ..update
-    })
+    }
 }
 
 fn fail(next: &mut Record, outcome: Outcome, error: String) -> Draft {
@@ -64,7 +64,7 @@ fn fail(next: &mut Record, outcome: Outcome, error: String) -> Draft {
 }
 
 /// An end actor has had the last word (contract gateway §4.3).
-pub(super) fn ended(next: &mut Record, said: &Final) -> Option<Draft> {
+pub(super) fn ended(next: &mut Record, said: &Final) -> Draft {
     next.progress_percent = 100.0;
     let place = match said {
         Final::Succeeded(said) => succeeded(next, said),
@@ -77,7 +77,7 @@ pub(super) fn ended(next: &mut Record, said: &Final) -> Option<Draft> {
     if let Some(result) = &result {
         next.result = Some(result.clone());
     }
-    Some(Draft {
+    Draft {
         message: next.message.clone(),
         result,
         error: next.error.clone(),
@@ -86,7 +86,7 @@ pub(super) fn ended(next: &mut Record, said: &Final) -> Option<Draft> {
         actors: (!next.actors.is_empty()).then(|| Arc::from(next.actors.as_slice())),
         current_actor_idx: place.index,
         ..Draft::of(next, Kind::Final)
-    })
+    }
 }
 
 /// Where it ended, as far as that was said.

@@ -143,7 +143,7 @@ impl Plan {
         course.record = (*record).clone();
         self.updates.push(NewUpdate {
             envelope_id: Arc::clone(&course.id),
-            draft: update,
+            draft: *update,
         });
         Answer::Changed(record, self.updates.len() - 1)
     }

@@ -155,12 +155,12 @@ fn rounded(pause: TimeDelta) -> std::time::Duration {
 }
 
 /// One item. It is handed on whatever came before it, since no item may be lost, and moves nothing but the status.
-pub(super) fn partial(next: &mut Record, said: &Partial) -> Option<Draft> {
+pub(super) fn partial(next: &mut Record, said: &Partial) -> Draft {
     next.status = Status::Running;
-    Some(Draft {
+    Draft {
         actor: actor_at(&next.actors, said.actor_index).cloned(),
         current_actor_idx: Some(said.actor_index),
         partial: Some(said.clone()),
         ..Draft::of(next, Kind::Partial)
-    })
+    }
 }

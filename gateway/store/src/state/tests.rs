@@ -25,7 +25,7 @@ fn record(actors: &[&str]) -> Record {
         route_metadata: None,
         headers: None,
         payload: None,
-        timeout: Some(Duration::from_secs(300)),
+        timeout: Some(Duration::from_mins(5)),
         deadline: Some(at(300)),
         created_at: at(0),
         idempotency: None,
@@ -70,7 +70,7 @@ fn change(record: &mut Record, event: ReportEvent) -> Draft {
             assert_eq!(next.version, record.version + 1);
             assert_eq!(next.updated_at, at(10));
             *record = *next;
-            update
+            *update
         }
         Decision::Nothing => panic!("it changes nothing"),
     }

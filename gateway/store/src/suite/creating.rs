@@ -270,6 +270,11 @@ pub async fn what_cannot_be_stored_is_refused(harness: &dyn Harness) {
         ..call("e")
     };
     store.create(routed, LONG).await.unwrap_err();
+    let below = NewEnvelope {
+        parent_id: Some("p".repeat(1025)),
+        ..call("e")
+    };
+    store.create(below, LONG).await.unwrap_err();
     let filter = Filter {
         actor: Some("a\0".into()),
         ..Filter::default()

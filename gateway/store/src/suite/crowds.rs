@@ -120,10 +120,10 @@ fn story(writer: u64) -> Vec<Report> {
 
 async fn write(store: Arc<dyn Store>, writer: u64) -> Vec<Arc<Update>> {
     let mut chance = Chance(!writer);
-    let mut story = story(writer).into_iter().peekable();
+    let mut left = story(writer).into_iter().peekable();
     let mut updates = Vec::new();
-    while story.peek().is_some() {
-        let batch: Vec<_> = story.by_ref().take(1 + chance.below(16)).collect();
+    while left.peek().is_some() {
+        let batch: Vec<_> = left.by_ref().take(1 + chance.below(16)).collect();
         for answer in store.apply(batch).await.unwrap() {
             if let Applied::Changed { update, .. } = answer {
                 updates.push(update);

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{ActorRow, NewEnvelope, Phase, Retention, View};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// Deadlines that have passed, of what is not final.
@@ -193,7 +193,7 @@ pub async fn actors_are_kept_by_time(harness: &dyn Harness) {
         .put_actors(vec![newer.clone(), actor("a", at(3))])
         .await
         .unwrap();
-    assert_eq!(changed, [newer.clone()]);
+    assert_eq!(changed, std::slice::from_ref(&newer));
     let read = harness.replica().await.actors().await.unwrap();
     assert_eq!(read, [newer, actor("b", at(5))]);
     assert!(store.delete_actor("c", "n", "a").await.unwrap());

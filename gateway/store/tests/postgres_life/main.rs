@@ -3,6 +3,7 @@
 
 mod addresses;
 mod faults;
+mod limits;
 mod lost_answers;
 mod migrations;
 mod original;

@@ -5,7 +5,7 @@ use asya_gateway_store::postgres::{AtStart, PostgresOptions, PostgresStore};
 use asya_tests::postgres::Cluster;
 use futures::future::join_all;
 
-use crate::words::{address, call, create, open};
+use crate::words::{address, call, create, open, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_that_migrate_at_once_do_it_once() {
@@ -15,9 +15,12 @@ async fn eight_that_migrate_at_once_do_it_once() {
     for (number, store) in stores.iter().enumerate() {
         create(store, call(&format!("e{number}"))).await;
     }
-    assert_eq!(cluster.psql(&url, "SELECT version, name FROM asya_schema ORDER BY 1"), "1|original\n2|gateway");
+    assert_eq!(
+        cluster.psql(&url, "SELECT version, name FROM asya_schema ORDER BY 1"),
+        "1|original\n2|gateway\n3|indexes"
+    );
     let again = PostgresStore::migrate(&address(&url)).await.unwrap();
-    assert_eq!(again, (2, 2));
+    assert_eq!(again, (3, 3));
 }
 
 #[tokio::test]
@@ -26,12 +29,21 @@ async fn who_only_checks_is_told_what_to_do() {
     let mut options = PostgresOptions::new(address(&url));
     options.at_start = AtStart::Check;
     let error = PostgresStore::connect(options.clone()).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Schema(told) if told.contains("asya-gateway migrate")), "{error}");
+    assert!(
+        matches!(&error, StoreError::Schema(told) if told.contains("asya-gateway migrate")),
+        "{error}"
+    );
     let before = PostgresStore::status(&address(&url)).await.unwrap();
-    assert!(before.iter().all(|migration| migration.applied_at.is_none()), "{before:?}");
-    assert_eq!(PostgresStore::migrate(&address(&url)).await.unwrap(), (0, 2));
+    assert!(
+        before.iter().all(|migration| migration.applied_at.is_none()),
+        "{before:?}"
+    );
+    assert_eq!(PostgresStore::migrate(&address(&url)).await.unwrap(), (0, 3));
     let after = PostgresStore::status(&address(&url)).await.unwrap();
-    assert!(after.iter().all(|migration| migration.applied_at.is_some()), "{after:?}");
+    assert!(
+        after.iter().all(|migration| migration.applied_at.is_some()),
+        "{after:?}"
+    );
     create(&PostgresStore::connect(options).await.unwrap(), call("e")).await;
 }
 
@@ -40,29 +52,37 @@ async fn a_newer_schema_is_left_alone() {
     let cluster = Cluster::shared();
     let url = cluster.database();
     open(&url).await;
-    cluster.psql(&url, "INSERT INTO asya_schema (version, name) VALUES (3, 'from the future')");
+    cluster.psql(
+        &url,
+        "INSERT INTO asya_schema (version, name) VALUES (4, 'from the future')",
+    );
     for at_start in [AtStart::Migrate, AtStart::Check] {
         let mut options = PostgresOptions::new(address(&url));
         options.at_start = at_start;
         let error = PostgresStore::connect(options).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Schema(told) if told.contains("newer gateway")), "{error}");
+        assert!(
+            matches!(&error, StoreError::Schema(told) if told.contains("newer gateway")),
+            "{error}"
+        );
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_that_are_in_use_only_delay_a_migration() {
     let cluster = Cluster::shared();
     let url = cluster.database();
     cluster.psql(&url, crate::original::SCHEMA);
-    let held = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            // Longer than a migration waits for a table at a time.
-            cluster.psql(&url, "BEGIN; SELECT count(*) FROM envelopes; SELECT pg_sleep(6); COMMIT")
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let migrated = scope.spawn(move || runtime.block_on(PostgresStore::migrate(&address(&url))));
-        assert_eq!(migrated.join().unwrap().unwrap(), (0, 2));
-        reader.join().unwrap()
+    let held = url.clone();
+    let reader = tokio::task::spawn_blocking(move || {
+        // Longer than a migration waits for a table at a time.
+        cluster.psql(
+            &held,
+            "BEGIN; SELECT count(*) FROM envelopes; SELECT pg_sleep(6); COMMIT",
+        )
     });
-    assert_eq!(held.trim(), "0");
+    let sleeping = "SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    until("the table is held", async || cluster.psql(&url, sleeping) == "1").await;
+    assert_eq!(PostgresStore::migrate(&address(&url)).await.unwrap(), (0, 3));
+    reader.await.unwrap();
 }

@@ -5,7 +5,7 @@ use asya_gateway_store::postgres::{PostgresOptions, PostgresStore};
 use asya_gateway_store::{Applied, Changed, Kind, Outcome, Phase, Report, ReportEvent, Status, Store};
 use asya_tests::postgres::Cluster;
 
-use crate::words::{address, apply, call, create, get, open, progress, raw, report, success, until};
+use crate::words::{PATIENCE, address, apply, call, create, get, open, progress, raw, report, success};
 
 /// The schema after the original's four migrations, with the registry of its tool.
 pub(crate) const SCHEMA: &str = "
@@ -105,10 +105,16 @@ async fn a_database_of_the_original_is_taken_over() {
     }
     let changed = cluster.psql(&url, "SELECT updated_at FROM envelopes ORDER BY id");
     let store = open(&url).await;
-    assert_eq!(cluster.psql(&url, "SELECT updated_at FROM envelopes ORDER BY id"), changed);
+    assert_eq!(
+        cluster.psql(&url, "SELECT updated_at FROM envelopes ORDER BY id"),
+        changed
+    );
 
     let done = get(&store, "done").await;
-    assert_eq!((done.status, done.outcome, done.attempt), (Status::Succeeded, None, 1));
+    assert_eq!(
+        (done.status, done.outcome, done.attempt),
+        (Status::Succeeded, None, 1)
+    );
     assert_eq!(done.payload, Some(raw(r#"{"n": 12345678901234567890}"#)));
     assert_eq!(done.result, Some(raw(r#"{"ok": 1}"#)));
     assert_eq!((done.error, done.timeout.unwrap().as_secs()), (None, 300));
@@ -119,11 +125,27 @@ async fn a_database_of_the_original_is_taken_over() {
 
     let kinds: Vec<_> = store.updates("working", 0, 10).await.unwrap();
     let kinds: Vec<_> = kinds.iter().map(|update| (update.kind, update.phase)).collect();
-    assert_eq!(kinds, [(Kind::Sent, None), (Kind::Progress, Some(Phase::Received)), (Kind::Sent, None)]);
-    assert!(matches!(apply(&store, progress("working", 1, Phase::Completed)).await, Applied::Changed { .. }));
-    assert!(matches!(apply(&store, success("working", "1.0")).await, Applied::Changed { .. }));
+    assert_eq!(
+        kinds,
+        [
+            (Kind::Sent, None),
+            (Kind::Progress, Some(Phase::Received)),
+            (Kind::Sent, None)
+        ]
+    );
+    assert!(matches!(
+        apply(&store, progress("working", 1, Phase::Completed)).await,
+        Applied::Changed { .. }
+    ));
+    assert!(matches!(
+        apply(&store, success("working", "1.0")).await,
+        Applied::Changed { .. }
+    ));
     assert_eq!(get(&store, "working").await.result, Some(raw("1.0")));
-    assert!(matches!(apply(&store, success("done", "2")).await, Applied::Nothing { .. }));
+    assert!(matches!(
+        apply(&store, success("done", "2")).await,
+        Applied::Nothing { .. }
+    ));
     // The registry is the original's: it was read, and left as it was.
     assert_eq!(cluster.psql(&url, "SELECT count(*) FROM sqitch.changes"), "4");
 }
@@ -143,12 +165,16 @@ async fn title_case_rows_and_their_check_are_brought_up_to_date() {
     }
     let changed = cluster.psql(&url, "SELECT id, updated_at FROM envelopes ORDER BY id");
     let store = open(&url).await;
-    assert_eq!(cluster.psql(&url, "SELECT id, updated_at FROM envelopes ORDER BY id"), changed);
+    assert_eq!(
+        cluster.psql(&url, "SELECT id, updated_at FROM envelopes ORDER BY id"),
+        changed
+    );
     let wrong = "SELECT (SELECT count(*) FROM envelopes WHERE status <> lower(id)),
                         (SELECT count(*) FROM envelope_updates WHERE status <> lower(envelope_id))";
     assert_eq!(cluster.psql(&url, wrong), "0|0");
     assert_eq!(get(&store, "Running").await.status, Status::Running);
-    let check = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'envelopes_status_check'";
+    let check =
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'envelopes_status_check'";
     assert!(!cluster.psql(&url, check).contains("Pending"));
     assert!(cluster.psql(&url, check).contains("pending"));
 }
@@ -168,7 +194,10 @@ async fn a_new_database_has_all_that_the_original_had() {
     for what in [columns, indexes, checks, triggers] {
         let there = cluster.psql(&new, what);
         for line in cluster.psql(&old, what).lines() {
-            assert!(there.lines().any(|found| found == line), "missing: {line}\nin: {there}");
+            assert!(
+                there.lines().any(|found| found == line),
+                "missing: {line}\nin: {there}"
+            );
         }
     }
 }
@@ -183,7 +212,10 @@ async fn the_insert_of_the_charts_check_succeeds() {
         "INSERT INTO envelopes (id, status, route_actors, route_current) VALUES ('test', 'pending', '{a,b}', 0)",
     );
     let record = get(&store, "test").await;
-    assert_eq!((record.status, record.actors.len(), record.version), (Status::Pending, 2, 1));
+    assert_eq!(
+        (record.status, record.actors.len(), record.version),
+        (Status::Pending, 2, 1)
+    );
 }
 
 #[tokio::test]
@@ -196,7 +228,10 @@ async fn replicas_of_the_original_work_beside_ours() {
 
     // Theirs, carried on by ours, and the other way round.
     cluster.psql(&url, &insert("theirs"));
-    assert!(matches!(apply(&store, progress("theirs", 0, Phase::Completed)).await, Applied::Changed { .. }));
+    assert!(matches!(
+        apply(&store, progress("theirs", 0, Phase::Completed)).await,
+        Applied::Changed { .. }
+    ));
     cluster.psql(&url, &original_progress("theirs", 1, "50.00", "processing"));
     let record = get(&store, "theirs").await;
     assert_eq!((record.current_actor_idx, record.progress_percent), (1, 50.0));
@@ -206,20 +241,34 @@ async fn replicas_of_the_original_work_beside_ours() {
     assert!((get(&store, "theirs").await.progress_percent - 50.0).abs() < f64::EPSILON);
 
     create(&store, call("ours")).await;
-    let seen = cluster.psql(&url, "SELECT status, payload, route_actors, total_actors FROM envelopes WHERE id = 'ours'");
+    let seen = cluster.psql(
+        &url,
+        "SELECT status, payload, route_actors, total_actors FROM envelopes WHERE id = 'ours'",
+    );
     assert_eq!(seen, r#"pending|{"n": 1}|{one,two,three}|3"#);
     cluster.psql(&url, &original_progress("ours", 1, "36.67", "received"));
     cluster.psql(&url, &original_final("ours", "succeeded"));
     let record = get(&store, "ours").await;
-    assert_eq!((record.status, record.outcome, record.progress_percent), (Status::Succeeded, None, 100.0));
+    assert_eq!(
+        (record.status, record.outcome, record.progress_percent),
+        (Status::Succeeded, None, 100.0)
+    );
     assert_eq!(record.result, Some(raw(r#"{"ok": 1}"#)));
-    assert!(store.updates("ours", 0, 10).await.unwrap().last().unwrap().is_final());
+    assert!(
+        store
+            .updates("ours", 0, 10)
+            .await
+            .unwrap()
+            .last()
+            .unwrap()
+            .is_final()
+    );
 
     // What they write is told to our watchers.
-    until("a change of theirs is told", async || {
-        matches!(changes.recv().await, Ok(Changed::Envelope { id, .. }) if &*id == "ours")
-    })
-    .await;
+    let told = async {
+        while !matches!(changes.recv().await, Ok(Changed::Envelope { id, .. }) if &*id == "ours") {}
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
 }
 
 #[tokio::test]
@@ -228,11 +277,16 @@ async fn replicas_of_the_original_cannot_bring_back_what_is_final() {
     let url = cluster.database();
     let store = open(&url).await;
     create(&store, call("e")).await;
-    apply(&store, success("e", r#"{"big": 12345678901234567890, "one": 1.0}"#)).await;
+    apply(
+        &store,
+        success("e", r#"{"big": 12345678901234567890, "one": 1.0}"#),
+    )
+    .await;
     let (record, history) = (get(&store, "e").await, store.updates("e", 0, 10).await.unwrap());
     assert_eq!(history.len(), 1);
     // Each of their statements finds the row, so that they answer their sidecars with a success.
-    let update = "UPDATE envelopes SET status = 'running', progress_percent = 10 WHERE id = 'e' RETURNING id, status";
+    let update =
+        "UPDATE envelopes SET status = 'running', progress_percent = 10 WHERE id = 'e' RETURNING id, status";
     assert_eq!(cluster.psql(&url, update), "e|succeeded");
     cluster.psql(&url, &original_progress("e", 2, "70.00", "received"));
     cluster.psql(&url, &original_final("e", "failed"));
@@ -259,9 +313,16 @@ async fn what_jsonb_cannot_hold_is_kept_as_text_and_not_mirrored() {
         let mut new = call(id);
         new.payload = Some(raw(json));
         create(&store, new).await;
-        assert!(matches!(apply(&store, success(id, json)).await, Applied::Changed { .. }), "{id}");
+        assert!(
+            matches!(apply(&store, success(id, json)).await, Applied::Changed { .. }),
+            "{id}"
+        );
         let record = get(&store, id).await;
-        assert_eq!((record.payload, record.result), (Some(raw(json)), Some(raw(json))), "{id}");
+        assert_eq!(
+            (record.payload, record.result),
+            (Some(raw(json)), Some(raw(json))),
+            "{id}"
+        );
         let update = store.updates(id, 0, 10).await.unwrap().pop().unwrap();
         assert_eq!(update.result, Some(raw(json)), "{id}");
         let mirrored = format!("SELECT payload IS NULL, result IS NULL FROM envelopes WHERE id = '{id}'");
@@ -283,7 +344,10 @@ async fn without_the_mirror_json_stands_once() {
     let stands = "SELECT e.payload, e.payload_json, e.result, e.result_json, u.result, u.result_json
         FROM envelopes e JOIN envelope_updates u ON u.envelope_id = e.id";
     assert_eq!(cluster.psql(&url, stands), r#"|{"n": 1}||[1]||"#);
-    assert_eq!(store.updates("e", 0, 10).await.unwrap()[0].result, Some(raw("[1]")));
+    assert_eq!(
+        store.updates("e", 0, 10).await.unwrap()[0].result,
+        Some(raw("[1]"))
+    );
 }
 
 #[tokio::test]
@@ -301,7 +365,12 @@ async fn the_next_attempt_opens_a_final_row_and_keeps_its_history() {
     assert_eq!(get(&store, "e").await.status, Status::Running);
     let cancelled = Report {
         attempt: 2,
-        ..report("e", ReportEvent::Cancelled { reason: String::new() })
+        ..report(
+            "e",
+            ReportEvent::Cancelled {
+                reason: String::new(),
+            },
+        )
     };
     assert!(matches!(apply(&store, cancelled).await, Applied::Changed { .. }));
     let record = get(&store, "e").await;
@@ -309,4 +378,24 @@ async fn the_next_attempt_opens_a_final_row_and_keeps_its_history() {
     let history = store.updates("e", 0, 10).await.unwrap();
     assert_eq!(history[0].result, Some(raw("[1]")));
     assert_eq!((history[0].attempt, history[1].attempt), (1, 2));
+}
+
+#[tokio::test]
+async fn the_hourly_cleaning_of_the_original_moves_the_beginning_of_the_feed() {
+    let cluster = Cluster::shared();
+    let url = cluster.database();
+    let store = open(&url).await;
+    create(&store, call("e")).await;
+    apply(&store, success("e", "[1]")).await;
+    let (_, before) = store.feed_bounds().await.unwrap();
+    // Updates older than a day of envelopes that have been final for a day; here: all that is final.
+    cluster.psql(
+        &url,
+        "DELETE FROM envelope_updates WHERE timestamp < NOW() AND envelope_id IN (
+             SELECT id FROM envelopes WHERE status IN ('succeeded', 'failed') AND updated_at < NOW())",
+    );
+    assert!(store.updates("e", 0, 10).await.unwrap().is_empty());
+    let (end, oldest) = store.feed_bounds().await.unwrap();
+    assert!(oldest > before && end >= oldest, "{before:?} {oldest:?} {end:?}");
+    assert_eq!(get(&store, "e").await.result, Some(raw("[1]")));
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use asya_gateway_store::postgres::{Address, PostgresOptions, PostgresStore};
 use asya_gateway_store::{
-    Applied, Created, Final, FinalSuccess, NewEnvelope, OutboxMessage, Phase, Progress, Record, Report, ReportEvent,
-    Status, Store, View,
+    Applied, Created, Final, FinalSuccess, NewEnvelope, OutboxMessage, Phase, Progress, Record, Report,
+    ReportEvent, Status, Store, View,
 };
 use asya_runtime_protocol::RawJson;
 use bytes::Bytes;
@@ -19,7 +19,9 @@ pub(crate) fn address(url: &str) -> Address {
 }
 
 pub(crate) async fn open(url: &str) -> PostgresStore {
-    PostgresStore::connect(PostgresOptions::new(address(url))).await.unwrap()
+    PostgresStore::connect(PostgresOptions::new(address(url)))
+        .await
+        .unwrap()
 }
 
 pub(crate) fn raw(text: &str) -> RawJson {
@@ -79,7 +81,7 @@ pub(crate) fn success(id: &str, result: &str) -> Report {
 }
 
 pub(crate) async fn create(store: &dyn Store, new: NewEnvelope) -> Record {
-    match store.create(new, Duration::from_secs(3600)).await.unwrap() {
+    match store.create(new, Duration::from_hours(1)).await.unwrap() {
         Created::New(record) => *record,
         other => panic!("it is not new: {other:?}"),
     }

@@ -34,7 +34,7 @@ pub(super) struct Window {
     state: Mutex<State>,
     /// There is room, or the phase is another one.
     changed: Notify,
-    /// There may be something for the stream. Only one stream waits.
+    /// There may be something for the stream.
     filled: Notify,
     /// Nothing waits for a gateway that is away any more.
     hurry: CancellationToken,
@@ -179,7 +179,7 @@ impl Window {
             changed.as_mut().enable();
             parcel = match self.state().take_in(parcel) {
                 Ok(()) => {
-                    self.filled.notify_one();
+                    self.filled.notify_waiters();
                     return Ok(());
                 }
                 Err((parcel, Some(why))) => return Err(Refused { parcel, why }),
@@ -238,7 +238,7 @@ impl Window {
         let entries = std::mem::take(&mut state.entries);
         drop(state);
         self.changed.notify_waiters();
-        self.filled.notify_one();
+        self.filled.notify_waiters();
         let left = entries.into_iter().filter_map(|entry| match entry.parcel {
             Parcel::Note(note) => Some(*note),
             Parcel::Final { heard, .. } => {
@@ -253,6 +253,10 @@ impl Window {
     /// The next report for a stream; `None` once it gets no more.
     pub(super) async fn next(&self, stream: u64) -> Option<EnvelopeReport> {
         loop {
+            // A stream that is over may still wait here for a moment, and must not take this one's wake-up.
+            let filled = self.filled.notified();
+            tokio::pin!(filled);
+            filled.as_mut().enable();
             {
                 let mut state = self.state();
                 if state.stream != stream || state.phase == Phase::Down {
@@ -268,7 +272,7 @@ impl Window {
                     return None;
                 }
             }
-            self.filled.notified().await;
+            filled.await;
         }
     }
 
@@ -305,7 +309,7 @@ impl Window {
         drop(state);
         self.changed.notify_waiters();
         if is_ending {
-            self.filled.notify_one();
+            self.filled.notify_waiters();
         }
         notes
     }
@@ -324,7 +328,7 @@ impl Window {
         state.phase = phase;
         drop(state);
         self.changed.notify_waiters();
-        self.filled.notify_one();
+        self.filled.notify_waiters();
     }
 
     async fn until(&self, holds: impl Fn(&State) -> bool) {
@@ -356,13 +360,13 @@ impl State {
         if !self.has_place(&parcel) {
             return Err((parcel, None));
         }
-        let bytes = parcel.size();
         // Only what may be too large is measured.
-        if bytes > self.most_report_bytes / 2
+        if parcel.size() > self.most_report_bytes / 2
             && parcel.encode(self.next_sequence).encoded_len() > self.most_report_bytes
         {
             return Err((parcel, Some(Why::TooLarge)));
         }
+        let bytes = parcel.held();
         if !self.entries.is_empty() && self.bytes + bytes > MOST_BYTES {
             return Err((parcel, None));
         }
@@ -426,6 +430,14 @@ impl Parcel {
                 let route = report.message.len().min(MOST_ROUTE);
                 report.id.len() + report.error.as_ref().map_or(0, String::len) + told + route
             }
+        }
+    }
+
+    /// How many bytes it holds in memory.
+    fn held(&self) -> usize {
+        match self {
+            Self::Note(note) => note.size(),
+            Self::Final { report, .. } => self.size() + report.message.len(),
         }
     }
 
