@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use asya_runtime_protocol::Envelope;
 use chrono::{DateTime, Utc};
@@ -55,7 +55,7 @@ pub struct Notices {
 
 #[derive(Default)]
 struct State {
-    notices: HashMap<String, CancelNotice>,
+    notices: HashMap<String, Arc<CancelNotice>>,
     /// Their ids, the oldest first.
     order: VecDeque<String>,
     bytes: usize,
@@ -68,12 +68,13 @@ impl Notices {
         if notice.envelope_id.is_empty() || notice.keep_until <= now {
             return;
         }
+        let notice = Arc::new(notice);
         {
             let mut state = self.state();
             if state.notices.get(&notice.envelope_id) == Some(&notice) {
                 return;
             }
-            state.insert(notice.clone(), now);
+            state.insert(Arc::clone(&notice), now);
             self.count.store(state.notices.len(), Ordering::Release);
         }
         tracing::debug!(envelope = %notice.envelope_id, reason = %notice.reason, "envelope is cancelled");
@@ -94,17 +95,17 @@ impl Notices {
     }
 
     /// The notice about this envelope at this attempt, if there is one. Costs next to nothing while there is none at all.
-    pub(crate) fn about(&self, envelope_id: &str, attempt: u32) -> Option<CancelNotice> {
+    pub(crate) fn about(&self, envelope_id: &str, attempt: u32) -> Option<Arc<CancelNotice>> {
         if self.is_empty() {
             return None;
         }
         let state = self.state();
         let notice = state.notices.get(envelope_id)?;
-        notice.covers(attempt, Utc::now()).then(|| notice.clone())
+        notice.covers(attempt, Utc::now()).then(|| Arc::clone(notice))
     }
 
     /// The notice about this envelope as it is, if there is one.
-    pub(crate) fn about_envelope(&self, envelope: &Envelope) -> Option<CancelNotice> {
+    pub(crate) fn about_envelope(&self, envelope: &Envelope) -> Option<Arc<CancelNotice>> {
         if self.is_empty() {
             return None;
         }
@@ -123,7 +124,7 @@ impl Notices {
 }
 
 impl State {
-    fn insert(&mut self, notice: CancelNotice, now: DateTime<Utc>) {
+    fn insert(&mut self, notice: Arc<CancelNotice>, now: DateTime<Utc>) {
         let (id, size) = (notice.envelope_id.clone(), notice.size());
         match self.notices.insert(id.clone(), notice) {
             Some(before) => self.bytes -= before.size(),
@@ -148,7 +149,7 @@ impl State {
         self.notices.retain(|_, notice| now < notice.keep_until);
         let notices = &self.notices;
         self.order.retain(|id| notices.contains_key(id));
-        self.bytes = self.notices.values().map(CancelNotice::size).sum();
+        self.bytes = self.notices.values().map(|notice| notice.size()).sum();
     }
 
     fn forget(&mut self, id: &str) {
@@ -160,8 +161,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use asya_runtime_protocol::Route;
     use bytes::Bytes;
 

@@ -92,7 +92,7 @@ fn is_cancelled(context: &Context, plan: &Plan) -> Option<String> {
     context
         .notices
         .about(id, envelope.route.attempt())
-        .map(|notice| notice.reason)
+        .map(|notice| notice.reason.clone())
 }
 
 /// Publishes an item of a run that goes on, in the worst case as an error envelope about itself; returns when it is

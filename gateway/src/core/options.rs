@@ -52,7 +52,7 @@ impl GatewayOptions {
 pub struct Patience {
     /// How long a call waits for the broker's word on its message before it is answered all the same. Default 1 s.
     pub submit: Duration,
-    /// How long one attempt to publish may take. Default 10 s, as in the original (contract gateway §3).
+    /// How often the claim of a message is renewed that the broker does not confirm. Default 10 s.
     pub publish: Duration,
     /// How long a claimed message is ours; longer than `publish`. After a crash others take it then. Default 15 s.
     pub lease: Duration,

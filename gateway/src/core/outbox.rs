@@ -12,7 +12,7 @@ use asya_gateway_store::{Applied, OutboxEntry, OutboxOutcome, Report, ReportEven
 use asya_transport::{Outgoing, PublishError, QueueName, Transport};
 use chrono::Utc;
 use futures::StreamExt as _;
-use futures::stream;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,12 @@ use super::options::{GatewayOptions, Patience};
 
 /// First attempts under way at once; more go to the outbox.
 const FIRST: usize = 1024;
-/// Later attempts under way at once.
-const LATER: u32 = 64;
+/// Later attempts under way at once, and how many are claimed at once. A queue whose replicas are away may keep some
+/// waiting for long; the others go on meanwhile.
+const LATER: usize = 256;
+const CLAIM: u32 = 64;
+/// Pause between claims while there is more.
+const BUSY: Duration = Duration::from_millis(10);
 /// First pause between probes of a broker that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Remembered messages that nobody takes.
@@ -99,19 +103,36 @@ impl Outbox {
             body: entry.message.body.clone(),
             delay: Duration::ZERO,
         };
-        let publishing = self.transport.publish(message);
-        let attempt = match tokio::time::timeout(self.patience.publish, publishing).await {
-            Ok(Ok(())) => Attempt::Published,
-            Ok(Err(PublishError::Unroutable(queue))) => Attempt::Unroutable {
+        let mut publishing = self.transport.publish(message);
+        let answer = loop {
+            match tokio::time::timeout(self.patience.publish, &mut publishing).await {
+                Ok(answer) => break answer,
+                // It was handed over and cannot be taken back: a second attempt would only make a second message.
+                Err(_) => self.renew(entry).await,
+            }
+        };
+        let attempt = match answer {
+            Ok(()) => Attempt::Published,
+            Err(PublishError::Unroutable(queue)) => Attempt::Unroutable {
                 actor: entry.message.actor.clone(),
                 queue: queue.to_string(),
             },
-            Ok(Err(error @ PublishError::TooLarge { .. })) => Attempt::Refused(error.to_string()),
-            Ok(Err(error @ PublishError::Unavailable(_))) => Attempt::Away(error.to_string()),
-            Err(_) => Attempt::Away("the broker did not confirm the message in time".to_owned()),
+            Err(error @ PublishError::TooLarge { .. }) => Attempt::Refused(error.to_string()),
+            Err(error @ PublishError::Unavailable(_)) => Attempt::Away(error.to_string()),
         };
         metrics::publish(attempt.result());
         attempt
+    }
+
+    /// Keeps the message ours while the broker takes its time.
+    async fn renew(&self, entry: &OutboxEntry) {
+        let ours = OutboxOutcome::Later {
+            after: self.patience.lease,
+            error: "the broker has not confirmed the message yet".to_owned(),
+        };
+        if let Err(error) = self.settled.hand_in(vec![(entry.clone(), ours)]).await {
+            tracing::warn!(envelope = entry.envelope_id, %error, "a message may be sent twice: its claim cannot be renewed");
+        }
     }
 
     /// Writes down what came of an attempt. `patient` is whether a message that nobody takes is offered again.
@@ -165,44 +186,33 @@ impl Outbox {
     ///
     /// While the broker is away one message at a time is tried, with growing pauses; once one gets through, all go.
     pub(super) async fn work(self: Arc<Self>, stop: CancellationToken) {
-        let mut pause = None;
-        loop {
-            let limit = if pause.is_some() { 1 } else { LATER };
-            let (claimed, away) = match stop.run_until_cancelled(self.round(limit)).await {
-                None => return,
-                Some(Ok(round)) => round,
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the outbox cannot be read; trying again");
-                    (0, false)
-                }
-            };
-            if away {
-                let next = pause.map_or(FIRST_PAUSE, |pause: Duration| {
-                    (pause * 2).min(self.patience.backoff)
-                });
-                pause = Some(next);
-            } else if claimed > 0 {
-                pause = None;
-                // There may be more; a full outbox is emptied without pauses.
-                continue;
-            }
-            let wait = pause.map_or(self.patience.outbox, |pause| pause.mul_f64(jitter()));
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return;
-            }
-        }
+        stop.run_until_cancelled(self.send_what_was_left()).await;
     }
 
-    /// Claims messages and tries each once. Returns how many there were, and whether the broker is away.
-    async fn round(&self, limit: u32) -> Result<(usize, bool), StoreError> {
-        let claimed = self.store.claim_outbox(limit, self.patience.lease).await?;
-        let count = claimed.len();
-        let away = stream::iter(claimed)
-            .map(|entry| self.again(entry))
-            .buffer_unordered(LATER as usize)
-            .fold(false, |away, one| async move { away | one })
-            .await;
-        Ok((count, away))
+    async fn send_what_was_left(&self) {
+        let mut under_way = FuturesUnordered::new();
+        let mut pace = Pace::new(&self.patience);
+        loop {
+            let free = LATER.saturating_sub(under_way.len());
+            if pace.is_due() && free > 0 {
+                let limit = pace.limit(free);
+                match self.store.claim_outbox(limit, self.patience.lease).await {
+                    Ok(claimed) => {
+                        pace.claimed(claimed.len() >= limit as usize);
+                        under_way.extend(claimed.into_iter().map(|entry| self.again(entry)));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the outbox cannot be read; trying again");
+                        pace.claimed(false);
+                    }
+                }
+            }
+            let is_full = under_way.len() >= LATER;
+            tokio::select! {
+                Some(away) = under_way.next() => pace.tried(away),
+                () = tokio::time::sleep_until(pace.due), if !is_full => {}
+            }
+        }
     }
 
     /// One later attempt; returns whether the broker is away.
@@ -255,7 +265,106 @@ impl Outbox {
     }
 }
 
+/// When to look for what was left, and for how much.
+struct Pace {
+    /// Between two looks at an outbox without anything due.
+    idle: Duration,
+    /// Longest pause while the broker is away.
+    longest: Duration,
+    /// While the broker is away.
+    pause: Option<Duration>,
+    /// Whether something was claimed since the pause began.
+    probed: bool,
+    due: Instant,
+}
+
+impl Pace {
+    fn new(patience: &Patience) -> Self {
+        Self {
+            idle: patience.outbox,
+            longest: patience.backoff,
+            pause: None,
+            probed: false,
+            due: Instant::now(),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.due
+    }
+
+    fn limit(&self, free: usize) -> u32 {
+        let most = if self.pause.is_some() { 1 } else { CLAIM };
+        u32::try_from(free).map_or(most, |free| free.min(most))
+    }
+
+    /// Something was claimed, as much as was asked for or less.
+    fn claimed(&mut self, is_full: bool) {
+        let wait = match self.pause {
+            Some(pause) => pause.mul_f64(jitter()),
+            None if is_full => BUSY,
+            None => self.idle,
+        };
+        self.due = Instant::now() + wait;
+        self.probed = true;
+    }
+
+    fn wait(&mut self, pause: Duration) {
+        self.pause = Some(pause);
+        self.probed = false;
+        self.due = Instant::now() + pause.mul_f64(jitter());
+    }
+
+    /// A message was tried; `away` is whether the broker is.
+    fn tried(&mut self, away: bool) {
+        match (away, self.pause) {
+            (false, None) => {}
+            (false, Some(_)) => {
+                self.pause = None;
+                self.due = Instant::now();
+            }
+            (true, None) => self.wait(FIRST_PAUSE.min(self.longest)),
+            // Many that were under way fail together: that is one failure.
+            (true, Some(pause)) if self.probed => self.wait((pause * 2).min(self.longest)),
+            (true, Some(_)) => {}
+        }
+    }
+}
+
 /// Spreads replicas that lost the same broker at the same moment.
 fn jitter() -> f64 {
     rand::random_range(0.75..1.25)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_away_is_probed_by_one_message_with_growing_pauses() {
+        let patience = Patience::default();
+        let mut pace = Pace::new(&patience);
+        assert!(pace.is_due());
+        assert_eq!((pace.limit(1000), pace.limit(5)), (CLAIM, 5));
+        pace.claimed(true);
+        for _ in 0..64 {
+            pace.tried(true);
+        }
+        assert_eq!(
+            pace.pause,
+            Some(FIRST_PAUSE),
+            "many that fail together are one failure"
+        );
+        assert_eq!(pace.limit(1000), 1);
+        for _ in 0..20 {
+            assert!(!pace.is_due());
+            tokio::time::sleep_until(pace.due).await;
+            pace.claimed(true);
+            pace.tried(true);
+        }
+        assert_eq!(pace.pause, Some(patience.backoff));
+        pace.tried(false);
+        assert!(pace.is_due(), "once one gets through, all go");
+        assert_eq!(pace.limit(1000), CLAIM);
+    }
 }

@@ -49,17 +49,12 @@ impl Fields {
         (!found.value.is_null()).then(|| found.value.clone())
     }
 
-    /// A string that names something: without lone surrogates and without NUL.
+    /// A string that names something: at most 1024 bytes, without lone surrogates and without NUL.
     pub(super) fn name(&self, name: &str) -> Result<Option<String>, Refusal> {
         let Some(value) = self.raw(name) else {
             return Ok(None);
         };
-        as_name(&value).map(Some).ok_or_else(|| {
-            invalid(
-                name,
-                "expected a string without unpaired surrogates and without \\u0000",
-            )
-        })
+        as_name(&value).map(Some).ok_or_else(|| invalid(name, A_NAME))
     }
 
     /// A string for people: what no text can hold becomes U+FFFD.
@@ -101,10 +96,7 @@ impl Fields {
             let value = RawJson::parse(Bytes::copy_from_slice(element.get().as_bytes())).ok();
             value.as_ref().and_then(as_name).ok_or_else(|| {
                 let place = format!("{name}[{at}]");
-                invalid(
-                    &place,
-                    "expected a string without unpaired surrogates and without \\u0000",
-                )
+                invalid(&place, A_NAME)
             })
         };
         elements
@@ -134,8 +126,14 @@ pub(super) fn invalid(name: &str, expected: &str) -> Refusal {
     Refusal::invalid(INVALID, format!("{name}: {expected}"))
 }
 
+/// Longest name or id, in bytes: the indexes of PostgreSQL hold no more than about 2700.
+const LONGEST_NAME: usize = 1024;
+const A_NAME: &str =
+    "expected a string of at most 1024 bytes without unpaired surrogates and without \\u0000";
+
 fn as_name(value: &RawJson) -> Option<String> {
-    value.to_text().filter(|text| !text.contains('\0'))
+    let text = value.to_text()?;
+    (text.len() <= LONGEST_NAME && !text.contains('\0')).then_some(text)
 }
 
 pub(super) fn as_words(value: &RawJson) -> Option<String> {

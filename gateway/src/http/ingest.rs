@@ -34,7 +34,8 @@ pub(super) async fn create(State(api): State<Api>, request: Body) -> Result<Resp
         Ok(Created::Conflict(_)) => Err(Refusal::new(StatusCode::CONFLICT, "Failed to create envelope")
             .because("an envelope of this id exists already, with another parent or route")),
         Err(RegisterError::NotStorable(problem)) => {
-            Err(Refusal::new(StatusCode::BAD_REQUEST, "Failed to create envelope").because(problem.to_string()))
+            Err(Refusal::new(StatusCode::BAD_REQUEST, "Failed to create envelope")
+                .because(problem.to_string()))
         }
         Err(RegisterError::Store(error)) => Err(Refusal::of_store("Failed to create envelope", &error)),
     }

@@ -116,7 +116,9 @@ pub fn metrics_router(gateway: Gateway, render: RenderMetrics) -> Router {
 pub fn finish(router: Router) -> Router {
     router
         .fallback(no_route)
-        .layer(CatchPanicLayer::custom(|cause: Box<dyn std::any::Any + Send>| observe::panicked(&*cause)))
+        .layer(CatchPanicLayer::custom(|cause: Box<dyn std::any::Any + Send>| {
+            observe::panicked(&*cause)
+        }))
         .layer(middleware::from_fn(refusal::in_json))
         .layer(middleware::from_fn(observe::observe))
 }

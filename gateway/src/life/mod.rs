@@ -192,16 +192,26 @@ impl Server {
 
     /// Waits until it cannot go on, and says why in one line. Cancel safe.
     pub async fn failed(&mut self) -> String {
-        if let Some(refused) = &mut self.refused {
-            if let Ok(reason) = refused.await {
-                return reason;
+        let refused = async {
+            match &mut self.refused {
+                // Without a word there is no refusal, and none to come.
+                Some(refused) => match refused.await {
+                    Ok(reason) => reason,
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
             }
-            self.refused = None;
-        }
-        // The listener only ends when it is asked to.
-        match (&mut self.serving).await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => format!("the listener has failed: {error}"),
+        };
+        let stopped = async {
+            // The listener only ends when it is asked to.
+            match (&mut self.serving).await {
+                Ok(()) => std::future::pending().await,
+                Err(error) => format!("the listener has failed: {error}"),
+            }
+        };
+        tokio::select! {
+            reason = refused => reason,
+            reason = stopped => reason,
         }
     }
 

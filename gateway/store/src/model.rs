@@ -173,7 +173,8 @@ pub struct Record {
     pub timeout: Option<Duration>,
     /// When its time is over.
     pub deadline: Option<DateTime<Utc>>,
-    /// 0 to 100; never falls within an attempt; 100 once final.
+    /// 0 to 100; never falls within an attempt. 100 after an end actor had the last word; a timeout or a cancellation
+    /// leaves it where it was.
     pub progress_percent: f64,
     /// Index of the actor that was reported last.
     pub current_actor_idx: i64,

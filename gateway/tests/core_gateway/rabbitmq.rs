@@ -139,3 +139,54 @@ async fn a_gateway_heals_by_itself_after_its_broker_was_away() {
     let kept = gateway.get(&anybody(), &unwanted.id, View::Basic).await.unwrap();
     assert_eq!(kept.outcome, Some(Outcome::Cancelled));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_holds_messages_up_for_longer_than_a_lease_gets_each_once() {
+    let broker = Arc::new(tokio::task::spawn_blocking(|| Broker::start(None)).await.unwrap());
+    let control = async |arguments: &'static [&'static str]| {
+        let broker = Arc::clone(&broker);
+        tokio::task::spawn_blocking(move || broker.control(arguments))
+            .await
+            .unwrap();
+    };
+    let world = World::new().await;
+    let settings = {
+        let broker = Arc::clone(&broker);
+        tokio::task::spawn_blocking(move || broker.options())
+            .await
+            .unwrap()
+    };
+    let transport = connect(settings).await;
+    let queue = QueueName::for_actor("first");
+    transport.administration().declare(&queue).await.unwrap();
+    let start = async || {
+        let store = world.store().await;
+        Gateway::start(options(&store, Arc::clone(&transport) as Arc<dyn Transport>)).await
+    };
+    let (one, _other) = (start().await, start().await);
+    // Out of memory: connections that publish are no longer read.
+    control(&["set_vm_memory_high_watermark", "0.0000001"]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push(submit(&one, call("free", "{}")).await.unwrap().record);
+    }
+    // More than two leases: without renewal others would have taken them.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    control(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await;
+    for job in &jobs {
+        until(&one, &job.id, |record| record.status == Status::Running).await;
+    }
+    let mut expected: Vec<_> = jobs.iter().map(|job| format!("{}/0/1/0", job.id)).collect();
+    let mut sent = Vec::new();
+    for _ in &jobs {
+        sent.push(take(&*transport, "first").await.message_id.unwrap());
+    }
+    expected.sort();
+    sent.sort();
+    assert_eq!(sent, expected);
+    assert_eq!(
+        transport.administration().depth(&queue).await.unwrap().ready,
+        0,
+        "each once"
+    );
+}

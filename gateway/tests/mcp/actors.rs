@@ -112,10 +112,14 @@ async fn handle(actor: &str, desk: &Desk, payload: RawJson) {
         }
         "trigger" => {
             let tools = std::fs::read_to_string(&desk.tools).unwrap();
-            replace(
-                &desk.tools,
-                &tools.replace("Changes this file", "Has changed this file"),
-            );
+            // There and back again, so that every call is a change.
+            let (old, new) = ("Changes this file", "Has changed this file");
+            let (old, new) = if tools.contains(old) {
+                (old, new)
+            } else {
+                (new, old)
+            };
+            replace(&desk.tools, &tools.replace(old, new));
             desk.succeed(RawJson::from_text("changed")).await;
         }
         other => panic!("no actor {other}"),

@@ -291,6 +291,35 @@ async fn huge_arrays_pass_as_payload_and_are_refused_as_a_route() {
 }
 
 #[tokio::test]
+async fn names_that_no_index_holds_are_refused() {
+    let rig = Rig::start().await;
+    rig.child("e").await;
+    let long = "x".repeat(10 * 1024);
+    for (path, body) in [
+        (
+            "/envelopes/e/progress",
+            format!(r#"{{"actors":["{long}"],"current_actor_idx":0}}"#),
+        ),
+        (
+            "/envelopes/e/final",
+            format!(r#"{{"status":"failed","current_actor_name":"{long}"}}"#),
+        ),
+        ("/envelopes", format!(r#"{{"id":"{long}","actors":["x"]}}"#)),
+        (
+            "/envelopes",
+            format!(r#"{{"id":"f","parent_id":"{long}","actors":["x"]}}"#),
+        ),
+        ("/envelopes", format!(r#"{{"id":"f","actors":["{long}"]}}"#)),
+        ("/tools/call", format!(r#"{{"name":"{long}"}}"#)),
+    ] {
+        rig.post(path, body)
+            .await
+            .is_refusal_like(400, "Invalid request body\n");
+    }
+    assert_eq!(stored(&rig).await.len(), 1);
+}
+
+#[tokio::test]
 async fn nesting_neither_overflows_nor_costs() {
     let rig = Rig::start().await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

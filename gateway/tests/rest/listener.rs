@@ -1,7 +1,7 @@
 //! The listener: protocols, TLS, health, and its end.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use asya_gateway::http::{self, HttpOptions};
@@ -9,6 +9,7 @@ use asya_gateway::server::{self, ServerOptions, Tls};
 use asya_tests::rabbitmq::certificates;
 use axum::Router;
 use axum::routing::get;
+use metrics::{KeyName, SharedString, Unit};
 use reqwest::{Certificate, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -261,4 +262,62 @@ async fn requests_have_ids() {
     rig.child("e").await;
     let stream = Events::open(&rig, "e").await;
     assert_eq!(stream.header("x-request-id").len(), 32);
+}
+
+/// Keeps the names and labels of everything that is counted.
+#[derive(Default)]
+struct Labels(Mutex<Vec<String>>);
+
+impl Labels {
+    fn note(&self, key: &metrics::Key) {
+        self.0.lock().unwrap().push(key.to_string());
+    }
+}
+
+impl metrics::Recorder for Labels {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        self.note(key);
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        self.note(key);
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        self.note(key);
+        metrics::Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_their_pattern_never_by_their_path() {
+    let labels = Labels::default();
+    // The server runs on this thread, too.
+    let _recording = metrics::set_default_local_recorder(&labels);
+    let rig = Rig::start().await;
+    rig.get("/envelopes/secret").await;
+    rig.get("/secret/secret").await;
+    let odd = reqwest::Method::from_bytes(b"SECRET").unwrap();
+    rig.send(odd, "/envelopes/secret/stream", "").await;
+    let noted = labels.0.lock().unwrap().join("\n");
+    for expected in [
+        "route = /envelopes/{id},",
+        "route = other,",
+        "route = /envelopes/{id}/stream,",
+    ] {
+        let counted = noted
+            .lines()
+            .any(|line| line.contains("asya_gateway_requests_total") && line.contains(expected));
+        assert!(counted, "{expected}: {noted}");
+    }
+    assert!(noted.contains("method = other"), "{noted}");
+    assert!(!noted.to_lowercase().contains("secret"), "{noted}");
 }

@@ -77,7 +77,7 @@ impl Router {
                     let is_known = matches!(call.outcome, CallOutcome::SlotCrashed);
                     let notice = context.notices.about_envelope(&work.envelope);
                     let plan = if let Some(notice) = notice {
-                        Plan::cancelled(notice.reason)
+                        Plan::cancelled(notice.reason.clone())
                     } else if delivery.crashes >= MAX_CRASHES && !is_known {
                         condemn::plan(&context.config, &work.body, &delivery)
                     } else {
@@ -120,7 +120,7 @@ impl Router {
         };
         if let Some(notice) = context.notices.about_envelope(&envelope) {
             self.report_cancelled(&envelope, Duration::ZERO, &notice.reason);
-            return Admission::refuse(Plan::cancelled(notice.reason));
+            return Admission::refuse(Plan::cancelled(notice.reason.clone()));
         }
         if !context.config.role.is_end() {
             self.report(&envelope, Event::Received { bytes: body.len() });

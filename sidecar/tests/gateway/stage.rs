@@ -349,7 +349,7 @@ async fn listen(
                     return Err(Status::invalid_argument("the sequence does not rise"));
                 }
                 last = report.sequence;
-                refusals.extend(book.note(&instance, report));
+                refusals.extend(book.note(&instance, &report));
             }
             push = pushes.recv() => match push.expect("not too many") {
                 Push::Say(kind) => say(answers, kind).await?,
@@ -372,9 +372,9 @@ async fn listen(
 }
 
 impl Book {
-    fn note(&self, instance: &str, report: EnvelopeReport) -> Option<ReportRefusal> {
+    fn note(&self, instance: &str, report: &EnvelopeReport) -> Option<ReportRefusal> {
         self.arrived.lock().expect("nobody panicked").push(report.clone());
-        let refusal = (self.refuse.lock().expect("nobody panicked"))(&report);
+        let refusal = (self.refuse.lock().expect("nobody panicked"))(report);
         if let Some(reason) = refusal {
             return Some(ReportRefusal {
                 sequence: report.sequence,

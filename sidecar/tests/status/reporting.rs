@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asya_gateway::auth::Caller;
-use asya_gateway_store::{Kind, Outcome};
+use asya_gateway_store::{Kind, Outcome, Phase};
 use asya_runtime_protocol::{Envelope, HandlerError, HandlerItem, RawJson, RequestEnvelope, Route};
 use asya_sidecar::{Event, Progress, Reporter as _};
 use bytes::Bytes;
@@ -54,7 +54,7 @@ async fn a_call_is_told_from_its_first_actor_to_its_result() {
         .expect("known");
     let mut phases = Vec::new();
     while let Some(update) = watch.next().await.expect("reads") {
-        phases.extend(update.phase.map(|phase| phase.as_str()));
+        phases.extend(update.phase.map(Phase::as_str));
     }
     assert_eq!(phases[..2], ["received", "processing"]);
     assert!(matches!(phases[2..], [] | ["completed"]), "{phases:?}");

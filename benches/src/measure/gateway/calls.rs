@@ -14,7 +14,7 @@ use asya_sidecar::{Config, Event, FinalReport, Notices, Progress, ReportError, R
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, try_join_all};
 
-use super::{ACTORS, Outcome, Site, call};
+use super::{Outcome, Site, call};
 use crate::figures::Row;
 use crate::measure::Options;
 use crate::stage::Echo;

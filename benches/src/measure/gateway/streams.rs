@@ -5,6 +5,7 @@
 //! stream: with one envelope that all watch, and with one envelope for each stream. Then one envelope that all watch is
 //! reported about, and each stream notes when the event has come.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -88,12 +89,8 @@ pub(super) async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Out
 pub async fn serve(options: &Options) -> Result<()> {
     allow_files()?;
     let site = Site::start(options).await?;
-    let mut stdout = tokio::io::stdout();
-    stdout
-        .write_all(format!("{}\n", site.server.url()).as_bytes())
-        .await?;
-    stdout.flush().await?;
-    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    writeln!(std::io::stdout(), "{}", site.server.url())?;
+    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     site.server.close().await;
     Ok(())
 }

@@ -8,7 +8,7 @@
 use utoipa::ToResponse;
 
 use super::schemas::{
-    Active, CallToolResult, CancelRequest, CancelReply, ChildCreated, ChildRequest, Children, Envelope,
+    Active, CallToolResult, CancelReply, CancelRequest, ChildCreated, ChildRequest, Children, Envelope,
     EnvelopePage, FinalRequest, Ok, Problem, ProgressReply, ProgressRequest, ToolCall, ToolList,
 };
 

@@ -118,7 +118,7 @@ pub async fn texts_are_kept(harness: &dyn Harness) {
             actors: vec![text.to_owned(), String::new()],
             ..call(id)
         };
-        // An index may refuse a very long tenant; then nothing of it is there.
+        // What is looked for by its text has a limit.
         let new = if text.len() > 1000 {
             NewEnvelope { tenant: None, ..new }
         } else {
