@@ -1,8 +1,8 @@
 //! Getting messages out: the first attempt right after a call, and later attempts at what was left in the outbox by a
 //! broker that was away or by a replica that died.
 //!
-//! Every attempt at a message has the same message id, so the only harm of doing it twice is a repeat that the sidecar
-//! recognises (rulings 3, 8).
+//! Every attempt at a message has the same message id. A message that the broker may have is not tried again before it
+//! has spoken or is lost, so that a repeat comes of crashes alone, and changes no final state (rulings 3, 8).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,16 +22,15 @@ use super::error::unroutable;
 use super::metrics;
 use super::options::{GatewayOptions, Patience};
 
+use self::pace::Pace;
+
+mod pace;
+
 /// First attempts under way at once; more go to the outbox.
 const FIRST: usize = 1024;
-/// Later attempts under way at once, and how many are claimed at once. A queue whose replicas are away may keep some
-/// waiting for long; the others go on meanwhile.
+/// Later attempts under way at once. A queue whose replicas are away may keep some waiting for long; the others go on
+/// meanwhile.
 const LATER: usize = 256;
-const CLAIM: u32 = 64;
-/// Pause between claims while there is more.
-const BUSY: Duration = Duration::from_millis(10);
-/// First pause between probes of a broker that is away.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Remembered messages that nobody takes.
 const REMEMBERED: usize = 10_000;
 
@@ -262,109 +261,5 @@ impl Outbox {
             return Ok(false);
         }
         Ok(true)
-    }
-}
-
-/// When to look for what was left, and for how much.
-struct Pace {
-    /// Between two looks at an outbox without anything due.
-    idle: Duration,
-    /// Longest pause while the broker is away.
-    longest: Duration,
-    /// While the broker is away.
-    pause: Option<Duration>,
-    /// Whether something was claimed since the pause began.
-    probed: bool,
-    due: Instant,
-}
-
-impl Pace {
-    fn new(patience: &Patience) -> Self {
-        Self {
-            idle: patience.outbox,
-            longest: patience.backoff,
-            pause: None,
-            probed: false,
-            due: Instant::now(),
-        }
-    }
-
-    fn is_due(&self) -> bool {
-        Instant::now() >= self.due
-    }
-
-    fn limit(&self, free: usize) -> u32 {
-        let most = if self.pause.is_some() { 1 } else { CLAIM };
-        u32::try_from(free).map_or(most, |free| free.min(most))
-    }
-
-    /// Something was claimed, as much as was asked for or less.
-    fn claimed(&mut self, is_full: bool) {
-        let wait = match self.pause {
-            Some(pause) => pause.mul_f64(jitter()),
-            None if is_full => BUSY,
-            None => self.idle,
-        };
-        self.due = Instant::now() + wait;
-        self.probed = true;
-    }
-
-    fn wait(&mut self, pause: Duration) {
-        self.pause = Some(pause);
-        self.probed = false;
-        self.due = Instant::now() + pause.mul_f64(jitter());
-    }
-
-    /// A message was tried; `away` is whether the broker is.
-    fn tried(&mut self, away: bool) {
-        match (away, self.pause) {
-            (false, None) => {}
-            (false, Some(_)) => {
-                self.pause = None;
-                self.due = Instant::now();
-            }
-            (true, None) => self.wait(FIRST_PAUSE.min(self.longest)),
-            // Many that were under way fail together: that is one failure.
-            (true, Some(pause)) if self.probed => self.wait((pause * 2).min(self.longest)),
-            (true, Some(_)) => {}
-        }
-    }
-}
-
-/// Spreads replicas that lost the same broker at the same moment.
-fn jitter() -> f64 {
-    rand::random_range(0.75..1.25)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_broker_that_is_away_is_probed_by_one_message_with_growing_pauses() {
-        let patience = Patience::default();
-        let mut pace = Pace::new(&patience);
-        assert!(pace.is_due());
-        assert_eq!((pace.limit(1000), pace.limit(5)), (CLAIM, 5));
-        pace.claimed(true);
-        for _ in 0..64 {
-            pace.tried(true);
-        }
-        assert_eq!(
-            pace.pause,
-            Some(FIRST_PAUSE),
-            "many that fail together are one failure"
-        );
-        assert_eq!(pace.limit(1000), 1);
-        for _ in 0..20 {
-            assert!(!pace.is_due());
-            tokio::time::sleep_until(pace.due).await;
-            pace.claimed(true);
-            pace.tried(true);
-        }
-        assert_eq!(pace.pause, Some(patience.backoff));
-        pace.tried(false);
-        assert!(pace.is_due(), "once one gets through, all go");
-        assert_eq!(pace.limit(1000), CLAIM);
     }
 }
