@@ -123,8 +123,11 @@ fn cors(policy: &OriginPolicy) -> Option<CorsLayer> {
 async fn check_origin(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = request.uri().authority().map(axum::http::uri::Authority::as_str);
-    if let Err(refusal) = auth.origins.admits(host.or_else(|| text(HOST)), text(ORIGIN)) {
+    let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    // Probes and scrapers know us by address, and what is open tells nobody anything.
+    let is_open = Area::of(request.method(), request.uri().path()) == Area::Open;
+    let host = authority.or_else(|| text(HOST)).filter(|_| !is_open);
+    if let Err(refusal) = auth.origins.admits(host, text(ORIGIN)) {
         return refuse(request.headers(), &Refusal::Origin(refusal.to_string()));
     }
     next.run(request).await

@@ -30,6 +30,28 @@ async fn a_page_elsewhere_and_a_rebound_name_are_refused() {
 }
 
 #[tokio::test]
+async fn a_probe_that_knows_only_the_address_is_answered() {
+    let server = Guarded::start(Auth {
+        origins: OriginPolicy {
+            hosts: vec!["gateway.example.com".into()],
+            ..OriginPolicy::default()
+        },
+        ..Auth::default()
+    })
+    .await;
+    let by_address = ("host", "10.1.2.3:8080");
+    for path in ["/health", "/livez", "/readyz", "/metrics"] {
+        assert_eq!(server.ask("GET", path, &[by_address]).await.status, 200, "{path}");
+    }
+    assert_eq!(server.ask("GET", "/envelopes", &[by_address]).await.status, 403);
+    let page = ("origin", "https://evil.example");
+    assert_eq!(
+        server.ask("GET", "/metrics", &[by_address, page]).await.status,
+        403
+    );
+}
+
+#[tokio::test]
 async fn an_allowed_page_gets_what_its_browser_asks_for() {
     let server = Guarded::start(Auth {
         origins: OriginPolicy {

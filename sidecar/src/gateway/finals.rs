@@ -178,7 +178,7 @@ async fn introduce(desk: &Desk, report: &FinalReport, deadline: Instant) -> bool
     let fact = Fact::Child {
         parent_id: parent_id.into(),
     };
-    let note = Note::about(&parsed.envelope, fact);
+    let note = Note::about(&parsed.envelope, &parsed.envelope.route.actors, fact);
     senders::register(desk, Waiting::child(note, deadline)).await;
     true
 }

@@ -194,65 +194,29 @@ impl Reporter for GatewayReporter {
             envelope,
             event,
         } = progress;
-        let desk = &*self.desk;
-        let (age, about) = (desk.options.progress_age, |fact| Note::about(&envelope, fact));
-        let is_grpc = desk.grpc.as_ref().is_some_and(Grpc::is_on);
-        let lasting = if is_grpc {
-            (Worth::Kept, KEPT_AGE)
-        } else {
-            (Worth::Lasting, age)
+        let (desk, route) = (&*self.desk, &envelope.route);
+        let rerouted = match &event {
+            Event::Completed { rerouted, .. } => rerouted.clone(),
+            _ => None,
         };
-        match event {
-            Event::Received { bytes } => {
-                desk.tell(Worth::Passing, age, || about(Fact::Received { bytes }));
-            }
-            Event::Processing => desk.tell(Worth::Passing, age, || {
-                let actor = (*actor).into();
-                about(Fact::Processing { actor })
-            }),
-            // Nothing is said about an empty answer; its end actor says the next thing. A gateway that cancelled an
-            // envelope knows that it is over.
-            Event::Completed { outputs: 0, .. } | Event::Failed { .. } | Event::Cancelled { .. } => {}
-            // Over HTTP there is no place for it.
-            Event::Partial { seq, value } => {
-                if is_grpc {
-                    desk.tell(Worth::Kept, KEPT_AGE, || about(Fact::Partial { seq, value }));
-                }
-            }
-            Event::Noted { fraction, message } => {
-                desk.tell(Worth::Passing, age, || about(Fact::Noted { fraction, message }));
-            }
-            Event::Completed { took, rerouted, .. } => {
-                let route = &envelope.route;
-                let actors = rerouted.as_deref().unwrap_or(&route.actors);
-                let is_last = usize::try_from(route.current).is_ok_and(|at| at + 1 >= actors.len());
-                let age = age / if is_last { LAST_STEP_AGES } else { 1 };
-                desk.tell(Worth::Lasting, age, || Note {
-                    actors: actors.into(),
-                    ..about(Fact::Completed { took })
+        if let Event::Child { id, parent_id } = event {
+            if desk.options.register_children {
+                let parent_id = parent_id.into();
+                let note = Note::about(&envelope, &route.actors, Fact::Child { parent_id });
+                desk.tell_child(Note {
+                    id: id.into(),
+                    ..note
                 });
             }
-            Event::Retrying {
-                attempt,
-                after,
-                error,
-                ..
-            } => desk.tell(lasting.0, lasting.1, || {
-                about(Fact::Retrying {
-                    attempt,
-                    after,
-                    error,
-                })
-            }),
-            Event::Child { id, parent_id } => {
-                if desk.options.register_children {
-                    let parent_id = parent_id.into();
-                    desk.tell_child(Note {
-                        id: id.into(),
-                        ..about(Fact::Child { parent_id })
-                    });
-                }
-            }
+            return;
+        }
+        let Some(fact) = Fact::of(event, actor) else {
+            return;
+        };
+        let actors = rerouted.as_deref().unwrap_or(&route.actors);
+        let is_last = usize::try_from(route.current).is_ok_and(|at| at + 1 >= actors.len());
+        if let Some((worth, age)) = desk.worth(&fact, is_last) {
+            desk.tell(worth, age, || Note::about(&envelope, actors, fact));
         }
     }
 
@@ -270,6 +234,25 @@ impl Reporter for GatewayReporter {
 }
 
 impl Desk {
+    /// What progress is worth, and for how long; `None` if there is no place for it. `is_last`: the actor is the last one
+    /// of the route.
+    fn worth(&self, fact: &Fact, is_last: bool) -> Option<(Worth, Duration)> {
+        let age = self.options.progress_age;
+        let is_grpc = self.grpc.as_ref().is_some_and(Grpc::is_on);
+        match fact {
+            Fact::Received { .. } | Fact::Processing { .. } | Fact::Noted { .. } => {
+                Some((Worth::Passing, age))
+            }
+            Fact::Completed { .. } if is_last => Some((Worth::Lasting, age / LAST_STEP_AGES)),
+            Fact::Retrying { .. } | Fact::Partial { .. } | Fact::Child { .. } if is_grpc => {
+                Some((Worth::Kept, KEPT_AGE))
+            }
+            Fact::Completed { .. } | Fact::Retrying { .. } => Some((Worth::Lasting, age)),
+            // Over HTTP there is no place for items, and children have a way of their own.
+            Fact::Partial { .. } | Fact::Child { .. } => None,
+        }
+    }
+
     /// Puts progress into its lane, or drops it before it costs anything.
     fn tell(&self, worth: Worth, age: Duration, note: impl FnOnce() -> Note) {
         let now = Instant::now();

@@ -1,9 +1,12 @@
 //! What is told about an envelope on its way, before it is known in which protocol: small, without the payload.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use asya_runtime_protocol::{Envelope, RawJson};
 use chrono::{DateTime, Utc};
+
+use crate::report::Event;
 
 /// One thing to tell about one envelope.
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ pub(super) enum Fact {
     /// Taken from the queue.
     Received { bytes: usize },
     /// Handed to the runtime of this actor.
-    Processing { actor: Box<str> },
+    Processing { actor: Arc<str> },
     /// The handler tells how far it is.
     Noted {
         fraction: Option<f64>,
@@ -51,14 +54,14 @@ pub(super) enum Fact {
 }
 
 impl Note {
-    /// About `envelope`, which is at its present actor.
-    pub(super) fn about(envelope: &Envelope, fact: Fact) -> Self {
+    /// About `envelope`, which is at its present actor, on its way along `actors`.
+    pub(super) fn about(envelope: &Envelope, actors: &[String], fact: Fact) -> Self {
         let route = &envelope.route;
         Self {
             id: envelope.id.as_str().into(),
             attempt: route.attempt(),
             step: route.step(),
-            actors: route.actors.as_slice().into(),
+            actors: actors.into(),
             index: route.current,
             at: Utc::now(),
             fact,
@@ -79,6 +82,37 @@ impl Note {
             Fact::Child { parent_id } => parent_id.len(),
         };
         self.id.len() + actors + fact + OVERHEAD
+    }
+}
+
+impl Fact {
+    /// What is told about an event at `actor`, if anything is.
+    pub(super) fn of(event: Event, actor: Arc<str>) -> Option<Self> {
+        Some(match event {
+            Event::Received { bytes } => Self::Received { bytes },
+            Event::Processing => Self::Processing { actor },
+            Event::Noted { fraction, message } => Self::Noted { fraction, message },
+            Event::Partial { seq, value } => Self::Partial { seq, value },
+            // Nothing is said about an empty answer; its end actor says the next thing. A gateway that cancelled an
+            // envelope knows that it is over.
+            Event::Completed { outputs: 0, .. } | Event::Failed { .. } | Event::Cancelled { .. } => {
+                return None;
+            }
+            Event::Completed { took, .. } => Self::Completed { took },
+            Event::Retrying {
+                attempt,
+                after,
+                error,
+                ..
+            } => Self::Retrying {
+                attempt,
+                after,
+                error,
+            },
+            Event::Child { parent_id, .. } => Self::Child {
+                parent_id: parent_id.into(),
+            },
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod dial;
 pub(super) mod link;
+mod parcel;
 mod window;
 mod wire;
 
@@ -20,8 +21,9 @@ use super::bodies::Detail;
 use super::client::Answer;
 use super::note::Note;
 use crate::report::FinalReport;
-pub(in crate::gateway) use window::Fate;
-use window::{Parcel, Refused, Why, Window};
+pub(in crate::gateway) use parcel::Fate;
+use parcel::Parcel;
+use window::{Refused, Why, Window};
 
 /// The way over gRPC, whether it is open or not.
 pub(super) struct Grpc {

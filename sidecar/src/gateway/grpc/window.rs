@@ -9,25 +9,19 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use asya_proto::status::v1::{EnvelopeReport, ReportAck, ReportRefusal, ReportRefusalReason};
-use asya_runtime_protocol::RawJson;
+use asya_proto::status::v1::{EnvelopeReport, ReportAck, ReportRefusal};
 use prost::Message as _;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::wire;
-use crate::gateway::bodies::Detail;
-use crate::gateway::note::{Fact, Note};
-use crate::report::FinalReport;
+use super::parcel::{Fate, Parcel};
+use crate::gateway::note::Note;
 
 /// Bytes of all reports that are not acknowledged; one larger report may be alone.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// One of so many places is kept free of progress, so that finals and children find room.
 const RESERVE: usize = 4;
-
-/// Bytes that a route takes at most, as far as sizes are estimated.
-const MOST_ROUTE: usize = 4096;
 
 /// See the module documentation.
 pub(super) struct Window {
@@ -66,28 +60,6 @@ enum Phase {
     Leaving,
     /// This side ends: what is here goes out, nothing more comes in.
     Closing,
-}
-
-/// What is told. Kept as it is until it is acknowledged.
-#[derive(Debug)]
-pub(super) enum Parcel {
-    Note(Box<Note>),
-    Final {
-        report: Box<FinalReport>,
-        detail: Detail,
-        heard: oneshot::Sender<Fate>,
-    },
-}
-
-/// What has become of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::gateway) enum Fate {
-    /// The gateway has it.
-    Stored,
-    /// It changed nothing, for a reason that sending again would not cure.
-    Refused(ReportRefusalReason, String),
-    /// Nobody knows; it has to be told in another way.
-    Lost,
 }
 
 #[derive(Debug)]
@@ -404,49 +376,6 @@ impl State {
         self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
         for entry in &mut self.entries {
             entry.since = None;
-        }
-    }
-}
-
-impl Parcel {
-    fn is_urgent(&self) -> bool {
-        match self {
-            Self::Note(note) => matches!(note.fact, Fact::Child { .. }),
-            Self::Final { .. } => true,
-        }
-    }
-
-    /// About how many bytes it has on the wire.
-    fn size(&self) -> usize {
-        match self {
-            Self::Note(note) => note.size(),
-            Self::Final { report, detail, .. } => {
-                let raw = |value: &Option<RawJson>| value.as_ref().map_or(0, RawJson::len);
-                let told = match detail {
-                    Detail::Full => raw(&report.result) + raw(&report.error_details),
-                    Detail::StatusOnly => 0,
-                };
-                // The message has the route, beside a payload that is not told.
-                let route = report.message.len().min(MOST_ROUTE);
-                report.id.len() + report.error.as_ref().map_or(0, String::len) + told + route
-            }
-        }
-    }
-
-    /// How many bytes it holds in memory.
-    fn held(&self) -> usize {
-        match self {
-            Self::Note(note) => note.size(),
-            Self::Final { report, .. } => self.size() + report.message.len(),
-        }
-    }
-
-    fn encode(&self, sequence: u64) -> EnvelopeReport {
-        match self {
-            Self::Note(note) => wire::note(note, sequence),
-            Self::Final { report, detail, .. } => {
-                wire::finished(report, *detail, sequence, chrono::Utc::now())
-            }
         }
     }
 }

@@ -197,7 +197,7 @@ mod tests {
         envelope.route.current = 1;
         Note {
             at: DateTime::UNIX_EPOCH,
-            ..Note::about(&envelope, fact)
+            ..Note::about(&envelope, &envelope.route.actors, fact)
         }
     }
 

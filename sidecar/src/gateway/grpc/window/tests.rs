@@ -4,7 +4,14 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use proptest::prelude::*;
 
+use asya_proto::status::v1::ReportRefusalReason;
+use asya_runtime_protocol::RawJson;
+use tokio::sync::oneshot;
+
 use super::*;
+use crate::gateway::bodies::Detail;
+use crate::gateway::note::Fact;
+use crate::report::FinalReport;
 use crate::report::FinalStatus;
 
 fn window() -> Window {
