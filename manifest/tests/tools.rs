@@ -159,6 +159,24 @@ fn no_tools_may_be_said_but_not_left_out() {
 }
 
 #[test]
+fn names_that_no_envelope_can_have_are_told_with_their_places() {
+    let long = "x".repeat(1025);
+    let file = format!(
+        "tools:\n- {{name: \"x\\0y\", route: [a]}}\n- {{name: {long}, route: [a]}}\n- {{name: t, route: [\"a\\0\"]}}\n- {{name: u, route: [{long}]}}\n"
+    );
+    let report = load(&[("tools.yaml", &file)]).unwrap_err().to_string();
+    for expected in [
+        "tools.yaml:2:10: tools[0].name: tool name cannot hold U+0000",
+        "tools.yaml:3:10: tools[1].name: tool name is longer than 1024 bytes",
+        "tool \"t\": invalid route: an actor's name cannot hold U+0000",
+        "tool \"u\": invalid route: an actor's name is longer than 1024 bytes",
+    ] {
+        assert!(report.contains(expected), "{expected}: {report}");
+    }
+    assert!(!report.contains('\0'), "{report:?}");
+}
+
+#[test]
 fn a_directory_is_merged_before_it_is_checked() {
     let tools = load(&[
         (

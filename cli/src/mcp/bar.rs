@@ -48,6 +48,14 @@ impl Bar {
         bar.set_position(percent as u64);
     }
 
+    /// Says a line beside it.
+    pub(super) fn note(&self, line: &str) {
+        match &self.live {
+            Some(bar) => bar.suspend(|| note(line)),
+            None => note(line),
+        }
+    }
+
     /// Leaves the last state where it is.
     pub(super) fn end(self) {
         if let Some(bar) = self.live {

@@ -6,10 +6,12 @@ use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sse_stream::{Sse, SseStream};
 
 use super::exit::McpError;
+use super::words::plain;
 
 /// Longest time for one request and its answer, streams aside (contract gateway §10.1).
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -108,7 +110,7 @@ impl Client {
     /// An envelope as it stands, as JSON text.
     pub(super) async fn envelope(&self, id: &str) -> Result<String, McpError> {
         let get = self.json(Method::GET, &envelope_path(id, ""))?;
-        text(send(get, None).await?).await
+        json_text(send(get, None).await?).await
     }
 
     /// Cancels an envelope; the answer is JSON text.
@@ -118,7 +120,7 @@ impl Client {
             let body = json!({"reason": reason}).to_string();
             delete = delete.header(CONTENT_TYPE, "application/json").body(body);
         }
-        text(send(delete, None).await?).await
+        json_text(send(delete, None).await?).await
     }
 
     /// The events of an envelope, from after `last` on.
@@ -207,9 +209,18 @@ fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// An answer that must be JSON, as text.
+async fn json_text(response: Response) -> Result<String, McpError> {
+    let text = text(response).await?;
+    match serde_json::from_str::<&RawValue>(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(McpError::NotUnderstood(shortened(&text))),
+    }
+}
+
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", plain(&text[..at])),
+        None => plain(text),
     }
 }

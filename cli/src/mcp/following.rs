@@ -53,11 +53,19 @@ pub(super) struct Last {
     pub(super) succeeded: bool,
 }
 
-/// Calls `seen` with each event and its JSON text, until the envelope is final.
+/// What is met while an envelope is followed.
+pub(super) enum Seen<'a> {
+    /// An event, and its JSON text.
+    Event(&'a Event, &'a str),
+    /// Nobody answers; it is tried again.
+    Lost,
+}
+
+/// Calls `seen` with what is met, until the envelope is final.
 pub(super) async fn follow(
     client: &Client,
     id: &str,
-    mut seen: impl FnMut(&Event, &str),
+    mut seen: impl FnMut(Seen<'_>),
 ) -> Result<Last, McpError> {
     let mut last_id: Option<String> = None;
     let mut failures = 0;
@@ -68,6 +76,8 @@ pub(super) async fn follow(
             // What the gateway refuses it will refuse again; who is away may come back.
             Err(error @ McpError::Request { answer: Some(_), .. }) => return Err(error),
             Err(error) if failures >= ATTEMPTS => return Err(error),
+            // A first one may be a restart, which is over at once.
+            Err(_) if failures == 1 => seen(Seen::Lost),
             Ok(None) | Err(_) => {}
         }
         if last_id != progress_before {
@@ -91,7 +101,7 @@ async fn listen(
     client: &Client,
     id: &str,
     last_id: &mut Option<String>,
-    seen: &mut impl FnMut(&Event, &str),
+    seen: &mut impl FnMut(Seen<'_>),
 ) -> Result<Option<Last>, McpError> {
     let mut events = client.stream(id, last_id.as_deref()).await?;
     while let Some(event) = events.next().await {
@@ -102,7 +112,7 @@ async fn listen(
         }
         let Some(text) = event.data else { continue };
         let told: Event = parse(&text)?;
-        seen(&told, &text);
+        seen(Seen::Event(&told, &text));
         if told.is_final() && event.event.as_deref() != Some("partial") {
             let succeeded = told.status == "succeeded";
             return Ok(Some(Last { text, succeeded }));
@@ -113,4 +123,26 @@ async fn listen(
 
 fn parse(text: &str) -> Result<Event, McpError> {
     serde_json::from_str(text).map_err(|error| McpError::NotUnderstood(format!("{error} in {text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_that_is_away_is_told_while_it_is_tried_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        drop(listener);
+        let client = Client::new(&url, None).expect("an address");
+        let (told, mut lost) = tokio::sync::mpsc::unbounded_channel();
+        let following = follow(&client, "e", |seen| {
+            assert!(matches!(seen, Seen::Lost));
+            told.send(()).expect("somebody listens");
+        });
+        tokio::select! {
+            ended = following => panic!("it ended before it was told: {ended:?}"),
+            lost = lost.recv() => assert_eq!(lost, Some(())),
+        }
+    }
 }

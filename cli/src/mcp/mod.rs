@@ -25,12 +25,15 @@ pub(crate) use options::{EXIT_CODES, McpOptions};
 
 use bar::Bar;
 use client::Client;
-use following::{Event, follow};
+use following::{Event, Seen, follow};
 use options::{CallOptions, McpCommand};
 use words::{indented, note, print};
 
 /// Where a gateway is looked for when nobody says where; `asya up` starts one there.
 pub(crate) const DEFAULT_PORT: u16 = 8089;
+
+/// What is said when a call is followed and nobody answers any more.
+const LOST: &str = "[!] The gateway does not answer, trying again; the envelope goes on";
 
 /// Carries out a command. Ctrl-C ends it; what it asked the gateway for goes on.
 pub(crate) async fn run(options: McpOptions) -> Result<McpExit, McpError> {
@@ -178,12 +181,10 @@ async fn call(options: CallOptions, settings: &Settings) -> Result<McpExit, McpE
     };
     note(&format!("[.] Envelope ID: {}", handle.envelope_id));
     let mut bar = Bar::new();
-    let followed = follow(&client, &handle.envelope_id, |event, text| {
-        if settings.debug {
-            note(&one_line(text));
-        } else {
-            bar.show(event);
-        }
+    let followed = follow(&client, &handle.envelope_id, |seen| match seen {
+        Seen::Event(_, text) if settings.debug => note(&one_line(text)),
+        Seen::Event(event, _) => bar.show(event),
+        Seen::Lost => bar.note(LOST),
     })
     .await;
     bar.end();
@@ -225,13 +226,13 @@ async fn stream(client: &Client, id: &str, json: bool) -> Result<McpExit, McpErr
         note(&"-".repeat(60));
     }
     let mut unwritten = Ok(());
-    let last = follow(client, id, |event, text| {
-        if json {
+    let last = follow(client, id, |seen| match seen {
+        Seen::Event(_, text) if json => {
             let printed = print(&format!("{}\n", one_line(text)));
             unwritten = std::mem::replace(&mut unwritten, Ok(())).and(printed);
-        } else {
-            note(&format!("[.] {}: {}", label(event), indented(text).trim_end()));
         }
+        Seen::Event(event, text) => note(&format!("[.] {}: {}", label(event), indented(text).trim_end())),
+        Seen::Lost => note(LOST),
     })
     .await?;
     unwritten?;

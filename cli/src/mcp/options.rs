@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done; with 'call', the envelope succeeded
-  1    the gateway could not be asked, refused, or does not know the tool or the envelope
+  1    the gateway could not be asked, refused, or does not know the tool or the envelope; the arguments of
+       the tool cannot be read
   2    the tool refused the call (also: the command line is wrong)
   3    the envelope failed, timed out or was cancelled
   130  interrupted; the envelope goes on

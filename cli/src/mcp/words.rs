@@ -6,7 +6,19 @@ use super::exit::McpError;
 
 /// Says a line. A reader that has gone away is no reason to stop: the answer goes elsewhere.
 pub(super) fn note(line: &str) {
-    let _unread = writeln!(std::io::stderr(), "{line}");
+    let _unread = writeln!(std::io::stderr(), "{}", plain(line));
+}
+
+/// A text without what a terminal would take for a command: it may come from anybody.
+pub(super) fn plain(text: &str) -> String {
+    let replaced = |c: char| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(replaced).collect()
 }
 
 /// Prints text on standard output. Whoever has closed it has seen enough (`| head`).
@@ -25,4 +37,17 @@ pub(super) fn indented(json: &str) -> String {
     let mut text = String::from_utf8_lossy(&asya_objects::indent(json.as_bytes())).into_owned();
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(
+            plain("a\tb\nc\u{1b}[31mé\u{9b}\u{7}\r"),
+            "a\tb\nc\u{fffd}[31mé\u{fffd}\u{fffd}\u{fffd}"
+        );
+    }
 }

@@ -44,7 +44,8 @@ const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 pub struct Auth {
     /// How clients are told apart.
     pub clients: Clients,
-    /// The token of sidecars. Without one a key with that role lets them in, or nobody is asked if clients are not.
+    /// The token of sidecars; with it nobody else is one. Without it a key with that role lets them in, or nobody is
+    /// asked if clients are not.
     pub sidecars: Option<TokenDigest>,
     /// The token of the operator; without one as for sidecars.
     pub operators: Option<TokenDigest>,
@@ -177,14 +178,15 @@ impl Auth {
             // A proxy before us may have asked for it; here it means nothing.
             Clients::Open => self.nobody(),
             Clients::Keys(keys) => match keys.find(&digest, Utc::now()) {
-                Ok(Some(caller)) => Ok(caller),
+                Ok(Some(caller)) => Ok(self.without_reserved(caller)),
                 Ok(None) => Err(Unknown::BadToken("the key is not known".to_owned())),
                 Err(_) => Err(Unknown::BadToken("the key has expired".to_owned())),
             },
-            Clients::Oidc(oidc) => oidc.check(token).await.map_err(|error| match error {
-                TokenError::NoKeys => Unknown::NoAnswer(error.to_string()),
-                error => Unknown::BadToken(error.to_string()),
-            }),
+            Clients::Oidc(oidc) => match oidc.check(token).await {
+                Ok(caller) => Ok(self.without_reserved(caller)),
+                Err(error @ TokenError::NoKeys) => Err(Unknown::NoAnswer(error.to_string())),
+                Err(error) => Err(Unknown::BadToken(error.to_string())),
+            },
         }
     }
 
@@ -193,14 +195,18 @@ impl Auth {
         if !matches!(self.clients, Clients::Open) {
             return Err(Unknown::Anonymous);
         }
-        let mut caller = Caller::anonymous();
+        Ok(self.without_reserved(Caller::anonymous()))
+    }
+
+    /// A role that has a token of its own is for those alone who show that one, whatever a key or the issuer says.
+    fn without_reserved(&self, mut caller: Caller) -> Caller {
         if self.sidecars.is_some() {
             caller.roles.remove(&Role::Sidecar);
         }
         if self.operators.is_some() {
             caller.roles.remove(&Role::Operator);
         }
-        Ok(caller)
+        caller
     }
 
     fn service(&self, token: &TokenDigest) -> Option<Caller> {

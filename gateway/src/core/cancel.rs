@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::error::LookupError;
-use super::metrics::ReportSource;
+use super::metrics::{self, ReportSource};
 use crate::auth::Caller;
 
 /// Children cancelled in one transaction.
@@ -36,18 +36,29 @@ impl Gateway {
     /// Cancels an envelope and all unfinished ones below it. Those below are cancelled even when the envelope itself is
     /// final: the first item of a fan-out keeps the id and may be ready long before the others.
     ///
-    /// `reason` is for people and may be empty. Repeating the call is safe.
+    /// `reason` is for people and may be empty. Repeating the call is safe, and dropping the future stops nothing.
     pub async fn cancel(&self, caller: &Caller, id: &str, reason: &str) -> Result<Cancelled, LookupError> {
         let before = self.get(caller, id, View::Basic).await?;
+        let gateway = self.clone();
         let reason: String = reason.chars().take(REASON).collect();
-        let attempts = vec![cancellation(id, before.attempt, &reason)];
-        let applied = self.report(ReportSource::Gateway, attempts).await?;
+        // In a task of its own: a caller that goes away would leave children running whose parent is cancelled.
+        let cancelling = self.inner.calls.spawn(async move {
+            let Record { id, attempt, .. } = before;
+            gateway.cancel_all(&id, attempt, &reason).await
+        });
+        let cancelled = cancelling.await;
+        cancelled.unwrap_or_else(|error| Err(StoreError::Broken(error.into()).into()))
+    }
+
+    async fn cancel_all(&self, id: &str, attempt: u32, reason: &str) -> Result<Cancelled, LookupError> {
+        let first = vec![cancellation(id, attempt, reason)];
+        let applied = self.report(ReportSource::Gateway, first).await?;
         let (record, cancelled) = match applied.into_iter().next() {
             Some(Applied::Changed { record, .. }) => (*record, true),
             Some(Applied::Nothing { record }) => (*record, false),
             Some(Applied::Unknown) | None => return Err(LookupError::Unknown),
         };
-        let children = self.cancel_below(id, &reason).await?;
+        let children = self.cancel_below(id, reason).await?;
         Ok(Cancelled {
             record,
             cancelled,
@@ -56,24 +67,24 @@ impl Gateway {
     }
 
     async fn cancel_below(&self, id: &str, reason: &str) -> Result<u64, StoreError> {
-        let mut count = 0;
+        let (mut count, mut refused) = (0, None);
         loop {
             let children = self.inner.options.store.unfinished_below(id, BATCH).await?;
             let full = children.len() >= BATCH as usize;
-            let mut reports = Vec::with_capacity(children.len());
-            for child in children {
-                let record = self.inner.options.store.get(&child, View::Basic).await?;
-                reports.extend(record.map(|record| cancellation(&record.id, record.attempt, reason)));
-            }
-            let applied = self.report(ReportSource::Gateway, reports).await?;
+            let reports = children
+                .into_iter()
+                .map(|child| cancellation(&child.id, child.attempt, reason));
+            let (applied, error) = self.inner.reports.hand_in_each(reports.collect()).await;
             let changed = applied
                 .iter()
                 .filter(|one| matches!(one, Applied::Changed { .. }))
                 .count();
+            metrics::reports(ReportSource::Gateway, &Ok(applied), 0);
             count += u64::try_from(changed).unwrap_or(u64::MAX);
+            refused = refused.or(error);
             // Children that come later are met when they register.
             if !full || changed == 0 {
-                return Ok(count);
+                return refused.map_or(Ok(count), Err);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What sidecars say: reports, and envelopes that came of a fan-out.
 
 use asya_gateway_store::state::creation::check;
-use asya_gateway_store::{Applied, Created, NewEnvelope, Outcome, Report, StoreError, View};
+use asya_gateway_store::{Applied, Created, NewEnvelope, Report, StoreError};
 
 use super::cancel::cancellation;
 use super::error::RegisterError;
@@ -22,8 +22,8 @@ impl Gateway {
         applied
     }
 
-    /// Records an envelope that a sidecar has made and publishes itself (contract gateway §4.4). A child of a cancelled
-    /// envelope is cancelled at once.
+    /// Records an envelope that a sidecar has made and publishes itself (contract gateway §4.4). It is cancelled at once
+    /// where somebody has cancelled an envelope above it, even one that was ready by then.
     pub async fn register_child(
         &self,
         source: ReportSource,
@@ -42,13 +42,8 @@ impl Gateway {
         let (Some(parent), false) = (&record.parent_id, record.status.is_final()) else {
             return Ok(created);
         };
-        let parent = store.get(parent, View::Basic).await?;
-        if let Some(parent) = parent.filter(|parent| parent.outcome == Some(Outcome::Cancelled)) {
-            let reason = parent
-                .message
-                .as_deref()
-                .and_then(|message| message.strip_prefix("Cancelled: "));
-            let report = cancellation(&record.id, record.attempt, reason.unwrap_or_default());
+        if let Some(reason) = store.cancelled_above(parent).await? {
+            let report = cancellation(&record.id, record.attempt, &reason);
             self.report(ReportSource::Gateway, vec![report]).await?;
         }
         Ok(created)

@@ -9,7 +9,7 @@ use asya_gateway_store::{
     Applied, Final, OutboxEntry, OutboxOutcome, Report, ReportEvent, Store, StoreError,
 };
 use asya_runtime_protocol::RawJson;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +100,20 @@ impl<W: Work> Desk<W> {
             .await
             .map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
+    }
+
+    /// Does each piece of work by itself, so that one that the store refuses takes no other with it; the desk puts them
+    /// together all the same. Returns the answers, and the first refusal.
+    pub(super) async fn hand_in_each(&self, items: Vec<W>) -> (Vec<Applied>, Option<StoreError>) {
+        let each = items.into_iter().map(|item| self.hand_in(vec![item]));
+        let (mut answers, mut refused) = (Vec::new(), None);
+        for outcome in join_all(each).await {
+            match outcome {
+                Ok(applied) => answers.extend(applied),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        (answers, refused)
     }
 }
 

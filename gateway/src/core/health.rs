@@ -18,6 +18,8 @@ pub struct Health {
     pub store: Result<(), String>,
     /// Whether the broker can be reached; else why not.
     pub broker: Result<(), String>,
+    /// Whether all of its tasks work; else which one does not. It never does again: start it anew.
+    pub tasks: Result<(), String>,
     /// Whether it is about to stop.
     pub draining: bool,
 }
@@ -25,7 +27,13 @@ pub struct Health {
 impl Health {
     /// Whether it should be given work.
     pub fn is_ready(&self) -> bool {
-        self.store.is_ok() && self.broker.is_ok() && !self.draining
+        self.store.is_ok() && self.broker.is_ok() && self.tasks.is_ok() && !self.draining
+    }
+
+    /// What is known without asking anybody.
+    pub(super) fn with(self, failure: Option<String>, draining: bool) -> Self {
+        let tasks = failure.map_or(Ok(()), Err);
+        Self { tasks, draining, ..self }
     }
 }
 
@@ -51,19 +59,20 @@ impl Examiner {
         }
     }
 
-    pub(super) async fn examine(&self, draining: bool) -> Health {
+    /// How those are whom one has to ask.
+    pub(super) async fn examine(&self) -> Health {
         let mut last = self.last.lock().await;
         if let Some((at, health)) = &*last
             && at.elapsed() < self.limit
         {
-            let health = health.clone();
-            return Health { draining, ..health };
+            return health.clone();
         }
         let (store, broker) = tokio::join!(self.store(), self.broker());
         let health = Health {
             store,
             broker,
-            draining,
+            tasks: Ok(()),
+            draining: false,
         };
         *last = Some((Instant::now(), health.clone()));
         health

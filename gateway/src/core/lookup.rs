@@ -63,14 +63,14 @@ impl Gateway {
     /// whole record as it is then.
     pub async fn wait(&self, caller: &Caller, id: &str, limit: Duration) -> Result<Record, LookupError> {
         let start = Instant::now();
-        let record = self.get(caller, id, View::Full).await?;
-        if record.status.is_final() || limit.is_zero() {
-            return Ok(record);
+        // Without payload and result, which may be large: any number may wait.
+        let record = self.get(caller, id, View::Basic).await?;
+        if !record.status.is_final() && !limit.is_zero() {
+            let mut watch = self.inner.bulletin.hub.watch(&record, 0);
+            let ending = tokio::time::timeout_at(start + limit, watch.ended());
+            // The limit and the shutdown are answers, not errors.
+            let _ended = self.draining().run_until_cancelled_owned(ending).await;
         }
-        let mut watch = self.inner.bulletin.hub.watch(&record, 0);
-        let ending = tokio::time::timeout_at(start + limit, watch.ended());
-        // The limit and the shutdown are answers, not errors.
-        let _ended = self.draining().run_until_cancelled_owned(ending).await;
         self.get(caller, id, View::Full).await
     }
 }

@@ -28,6 +28,7 @@ mod health;
 mod housekeeping;
 mod hub;
 mod lookup;
+mod losses;
 mod message;
 mod metrics;
 mod options;
@@ -56,6 +57,7 @@ use self::desk::Desk;
 use self::health::Examiner;
 use self::housekeeping::Housekeeper;
 use self::hub::Hub;
+use self::losses::Losses;
 use self::outbox::Outbox;
 use self::tail::Tail;
 
@@ -76,7 +78,8 @@ struct Inner {
     reports: Desk<Report>,
     outbox: Arc<Outbox>,
     examiner: Examiner,
-    /// Calls that are being stored and sent.
+    losses: Losses,
+    /// What is finished before the end: calls that are being stored and sent, messages under way, cancellations.
     calls: TaskTracker,
     /// Everything else.
     tasks: TaskTracker,
@@ -101,11 +104,14 @@ impl Gateway {
     pub async fn start(options: GatewayOptions) -> Self {
         let options = Arc::new(options);
         let store = &options.store;
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (calls, tasks) = (TaskTracker::new(), TaskTracker::new());
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+        let losses = Losses::new(draining.clone());
         let (hub, pump) = Hub::new(Arc::clone(store), stop.clone());
-        tasks.spawn(pump);
+        tasks.spawn(losses.guard("watching envelopes", pump));
         let tail = Arc::new(Tail::new(Arc::clone(store)));
-        tasks.spawn(Arc::clone(&tail).follow(stop.clone()));
+        let following = Arc::clone(&tail).follow(stop.clone());
+        tasks.spawn(losses.guard("watching all envelopes", following));
         let bulletin = Bulletin {
             hub,
             tail: Arc::clone(&tail),
@@ -113,38 +119,41 @@ impl Gateway {
             actors: ActorBoard::new(Arc::clone(store)),
         };
         // Before anything is read: what changes after the reading is hinted at.
-        tasks.spawn(
-            bulletin
-                .clone()
-                .listen(Arc::clone(store), store.subscribe(), stop.clone()),
-        );
+        let hints = store.subscribe();
+        let listening = bulletin.clone().listen(Arc::clone(store), hints, stop.clone());
+        tasks.spawn(losses.guard("changes of other replicas", listening));
         let board = bulletin.cancellations.clone();
-        tasks.spawn(board.follow(Arc::clone(store), MIRROR, stop.clone()));
-        tasks.spawn(bulletin.actors.clone().follow(MIRROR, stop.clone()));
+        let following = board.follow(Arc::clone(store), MIRROR, stop.clone());
+        tasks.spawn(losses.guard("cancellations", following));
+        let following = bulletin.actors.clone().follow(MIRROR, stop.clone());
+        tasks.spawn(losses.guard("actors", following));
         let (reports, clerk) = Desk::<Report>::open(Arc::clone(store), bulletin.clone(), stop.clone());
-        tasks.spawn(clerk);
+        tasks.spawn(losses.guard("reports", clerk));
         let (settled, clerk) =
             Desk::<(OutboxEntry, OutboxOutcome)>::open(Arc::clone(store), bulletin.clone(), stop.clone());
-        tasks.spawn(clerk);
-        let outbox = Arc::new(Outbox::new(&options, settled, reports.clone()));
-        tasks.spawn(Arc::clone(&outbox).work(stop.clone()));
+        tasks.spawn(losses.guard("settling the outbox", clerk));
+        let outbox = Arc::new(Outbox::new(&options, settled, reports.clone(), stop.clone()));
+        let sending = Arc::clone(&outbox).work(draining.clone());
+        calls.spawn(losses.guard("the outbox", sending));
         let housekeeper = Housekeeper {
             options: Arc::clone(&options),
             reports: reports.clone(),
         };
-        tasks.spawn(housekeeper.work(stop.clone()));
-        tasks.spawn(options.tools.clone().follow(options.patience.tools, stop.clone()));
+        tasks.spawn(losses.guard("deadlines", housekeeper.work(stop.clone())));
+        let following = options.tools.clone().follow(options.patience.tools, stop.clone());
+        tasks.spawn(losses.guard("tool files", following));
         Self {
             inner: Arc::new(Inner {
                 examiner: Examiner::new(&options),
+                losses,
                 options,
                 bulletin,
                 tail,
                 reports,
                 outbox,
-                calls: TaskTracker::new(),
+                calls,
                 tasks,
-                draining: CancellationToken::new(),
+                draining,
                 stop,
             }),
         }
@@ -187,13 +196,23 @@ impl Gateway {
 
     /// How it is. Cheap: who asks again soon gets the same answer.
     pub async fn health(&self) -> Health {
-        self.inner
-            .examiner
-            .examine(self.inner.draining.is_cancelled())
-            .await
+        let health = self.inner.examiner.examine();
+        health.await.with(self.failure(), self.inner.draining.is_cancelled())
     }
 
-    /// Takes no more calls. Reports are taken on, and reading goes on; streams are to end and say so.
+    /// Why it can never do its work again, in one line: one of its tasks has ended before its time. `None` while all
+    /// is well, and when it is about to stop.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.losses.told()
+    }
+
+    /// Waits for such a [`failure`](Self::failure). Cancel safe.
+    pub async fn failed(&self) -> String {
+        self.inner.losses.any().await
+    }
+
+    /// Takes no more calls, and no more of what others left in the outbox. Reports are taken on, and reading goes on;
+    /// streams are to end and say so.
     pub fn drain(&self) {
         self.inner.draining.cancel();
     }
@@ -203,8 +222,8 @@ impl Gateway {
         self.inner.draining.clone()
     }
 
-    /// Drains, waits at most `grace` for calls that are being sent, ends all tasks and closes the store. What is not
-    /// sent by then stays in the outbox.
+    /// Drains, waits at most `grace` for messages that are being sent and for cancellations, ends all tasks and closes
+    /// the store. What is not sent by then stays in the outbox.
     pub async fn close(self, grace: Duration) {
         self.drain();
         let Inner {
@@ -218,10 +237,9 @@ impl Gateway {
             tasks.wait().await;
         };
         if tokio::time::timeout(grace, ending).await.is_err() {
-            tracing::warn!(
-                calls = calls.len(),
-                "some calls were still being sent; the outbox has them"
-            );
+            if !calls.is_empty() {
+                tracing::warn!("some messages were still being sent; the outbox has them");
+            }
             stop.cancel();
         }
         self.inner.options.store.close().await;

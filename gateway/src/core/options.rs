@@ -64,6 +64,10 @@ pub struct Patience {
     pub backoff: Duration,
     /// How often deadlines are looked at. Default 500 ms.
     pub sweep: Duration,
+    /// How long the ends of envelopes are waited for that may have come to no gateway: those whose deadline passed
+    /// while this one did not work or its store was away. Sidecars hold what they could not report, and try again
+    /// within 15 s. Default 20 s.
+    pub late: Duration,
     /// How often old things are deleted. Default 10 min.
     pub clean: Duration,
     /// How often the tool files are looked at. Default 2 s.
@@ -82,6 +86,7 @@ impl Default for Patience {
             outbox: Duration::from_secs(1),
             backoff: Duration::from_secs(5),
             sweep: Duration::from_millis(500),
+            late: Duration::from_secs(20),
             clean: Duration::from_mins(10),
             tools: Duration::from_secs(2),
             probe: Duration::from_secs(2),

@@ -2,13 +2,16 @@
 //! broker that was away or by a replica that died.
 //!
 //! Every attempt at a message has the same message id. A message that the broker may have is not tried again before it
-//! has spoken or is lost, so that a repeat comes of crashes alone, and changes no final state (rulings 3, 8).
+//! has spoken or is lost, and one that it has confirmed is kept in mind until the store has that too, however long the
+//! store is away. So a repeat comes of crashes alone, and changes no final state (rulings 3, 8).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use asya_gateway_store::{Applied, OutboxEntry, OutboxOutcome, Report, ReportEvent, Store, StoreError, View};
+use asya_gateway_store::{
+    Applied, OutboxEntry, OutboxOutcome, Report, ReportEvent, Status, Store, StoreError, View,
+};
 use asya_transport::{Outgoing, PublishError, QueueName, Transport};
 use chrono::Utc;
 use futures::StreamExt as _;
@@ -28,9 +31,15 @@ mod pace;
 
 /// First attempts under way at once; more go to the outbox.
 const FIRST: usize = 1024;
+/// KiB of their bodies: a broker that takes nothing for a while must not take all memory.
+const FIRST_KIB: u32 = 128 * 1024;
 /// Later attempts under way at once. A queue whose replicas are away may keep some waiting for long; the others go on
 /// meanwhile.
 const LATER: usize = 256;
+/// Bytes of their bodies above which no more are taken.
+const LATER_BYTES: usize = 64 * 1024 * 1024;
+/// First pause before what was published is written down again; it doubles up to the pause between two searches.
+const SETTLE_AGAIN: Duration = Duration::from_millis(100);
 /// Remembered messages that nobody takes.
 const REMEMBERED: usize = 10_000;
 
@@ -66,8 +75,34 @@ pub(super) struct Outbox {
     reports: Desk<Report>,
     pub(super) patience: Patience,
     first: Semaphore,
+    first_kib: Semaphore,
     /// Since when nobody takes a message, by envelope.
     unroutable: Mutex<HashMap<String, Instant>>,
+    /// Envelopes and attempts whose message is being sent by us, or was sent and is not settled.
+    in_hand: Mutex<HashSet<(String, u32)>>,
+    /// Once it is cancelled, what is not settled is left to others.
+    stop: CancellationToken,
+}
+
+/// A message that nobody else in this process sends. From before it may be published until it is settled.
+pub(super) struct InHand<'a> {
+    outbox: &'a Outbox,
+    key: (String, u32),
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.outbox.in_hand().remove(&self.key);
+    }
+}
+
+/// Whether anybody still waits for a message of the outbox.
+enum Wanted {
+    Yes,
+    /// It was sent before: its envelope runs.
+    Sent,
+    /// Its envelope has ended.
+    No,
 }
 
 impl Outbox {
@@ -75,6 +110,7 @@ impl Outbox {
         options: &GatewayOptions,
         settled: Desk<(OutboxEntry, OutboxOutcome)>,
         reports: Desk<Report>,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             store: Arc::clone(&options.store),
@@ -83,15 +119,30 @@ impl Outbox {
             reports,
             patience: options.patience.clone(),
             first: Semaphore::new(FIRST),
+            first_kib: Semaphore::new(FIRST_KIB as usize),
             unroutable: Mutex::default(),
+            in_hand: Mutex::default(),
+            stop,
         }
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, HashSet<(String, u32)>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a message in hand; `None` if somebody has it already.
+    pub(super) fn take_in_hand(&self, entry: &OutboxEntry) -> Option<InHand<'_>> {
+        let key = (entry.envelope_id.clone(), entry.attempt);
+        let is_free = self.in_hand().insert(key.clone());
+        is_free.then(|| InHand { outbox: self, key })
     }
 
     /// The attempt right after a call was stored, while its caller waits.
     pub(super) async fn first_attempt(&self, entry: &OutboxEntry) -> Attempt {
-        match self.first.try_acquire() {
-            Ok(_permit) => self.attempt(entry).await,
-            Err(_) => Attempt::Away("too many messages wait for the broker".to_owned()),
+        let kib = u32::try_from(entry.message.body.len() / 1024).map_or(FIRST_KIB, |kib| kib.min(FIRST_KIB));
+        match (self.first.try_acquire(), self.first_kib.try_acquire_many(kib)) {
+            (Ok(_permit), Ok(_kib)) => self.attempt(entry).await,
+            _ => Attempt::Away("too many messages wait for the broker".to_owned()),
         }
     }
 
@@ -161,8 +212,34 @@ impl Outbox {
         if !matches!(outcome, OutboxOutcome::Later { .. }) {
             self.remembered().remove(&entry.envelope_id);
         }
-        let mut applied = self.settled.hand_in(vec![(entry, outcome)]).await?;
+        let mut applied = if outcome == OutboxOutcome::Published {
+            self.settle_published(entry).await?
+        } else {
+            self.settled.hand_in(vec![(entry, outcome)]).await?
+        };
         Ok(applied.pop())
+    }
+
+    /// Nobody but us knows that it was published, and anybody else would publish it again: the store is asked until it
+    /// has it, or until `stop`.
+    async fn settle_published(&self, entry: OutboxEntry) -> Result<Vec<Applied>, StoreError> {
+        let (mut pause, mut is_told) = (SETTLE_AGAIN, false);
+        loop {
+            let settled = vec![(entry.clone(), OutboxOutcome::Published)];
+            let error = match self.settled.hand_in(settled).await {
+                Ok(applied) => return Ok(applied),
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                let envelope = &entry.envelope_id;
+                tracing::warn!(envelope, %error, "a message was published, and that cannot be written down; trying again");
+            }
+            let waiting = tokio::time::sleep(pause);
+            if self.stop.run_until_cancelled(waiting).await.is_none() {
+                return Err(error);
+            }
+            pause = (pause * 2).min(self.patience.outbox);
+        }
     }
 
     /// Whether a message that nobody takes is still to be offered; remembers since when that is so.
@@ -181,24 +258,31 @@ impl Outbox {
         self.unroutable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what was left in the outbox, until `stop`.
+    /// Sends what was left in the outbox, until the end begins. What is under way then is finished, or left to others at
+    /// `stop`.
     ///
     /// While the broker is away one message at a time is tried, with growing pauses; once one gets through, all go.
-    pub(super) async fn work(self: Arc<Self>, stop: CancellationToken) {
-        stop.run_until_cancelled(self.send_what_was_left()).await;
+    pub(super) async fn work(self: Arc<Self>, draining: CancellationToken) {
+        let sending = self.send_what_was_left(&draining);
+        self.stop.run_until_cancelled(sending).await;
     }
 
-    async fn send_what_was_left(&self) {
-        let mut under_way = FuturesUnordered::new();
+    async fn send_what_was_left(&self, draining: &CancellationToken) {
+        let (mut under_way, mut bytes) = (FuturesUnordered::new(), 0);
         let mut pace = Pace::new(&self.patience);
-        loop {
+        while !draining.is_cancelled() {
             let free = LATER.saturating_sub(under_way.len());
-            if pace.is_due() && free > 0 {
+            let is_full = free == 0 || bytes >= LATER_BYTES;
+            if pace.is_due() && !is_full {
                 let limit = pace.limit(free);
                 match self.store.claim_outbox(limit, self.patience.lease).await {
                     Ok(claimed) => {
                         pace.claimed(claimed.len() >= limit as usize);
-                        under_way.extend(claimed.into_iter().map(|entry| self.again(entry)));
+                        for entry in claimed {
+                            let size = entry.message.body.len();
+                            bytes += size;
+                            under_way.push(async move { (self.again(entry).await, size) });
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the outbox cannot be read; trying again");
@@ -206,23 +290,33 @@ impl Outbox {
                     }
                 }
             }
-            let is_full = under_way.len() >= LATER;
+            let is_full = under_way.len() >= LATER || bytes >= LATER_BYTES;
             tokio::select! {
-                Some(away) = under_way.next() => pace.tried(away),
+                Some((away, size)) = under_way.next() => {
+                    bytes -= size;
+                    if let Some(away) = away {
+                        pace.tried(away);
+                    }
+                }
                 () = tokio::time::sleep_until(pace.due), if !is_full => {}
+                () = draining.cancelled() => {}
             }
         }
+        while under_way.next().await.is_some() {}
     }
 
-    /// One later attempt; returns whether the broker is away.
-    async fn again(&self, entry: OutboxEntry) -> bool {
+    /// One later attempt; returns whether the broker is away, where that was learned.
+    async fn again(&self, entry: OutboxEntry) -> Option<bool> {
+        // Our claim of it ran out while the store was away. Whoever has it settles it.
+        let _hand = self.take_in_hand(&entry)?;
         let id = entry.envelope_id.clone();
         let attempt = match self.is_wanted(&entry).await {
-            Ok(true) => self.attempt(&entry).await,
-            Ok(false) => Attempt::Refused("it ended before its message was sent".to_owned()),
+            Ok(Wanted::Yes) => self.attempt(&entry).await,
+            Ok(Wanted::Sent) => Attempt::Published,
+            Ok(Wanted::No) => Attempt::Refused("it ended before its message was sent".to_owned()),
             Err(error) => {
                 tracing::warn!(envelope = id, %error, "a message stays in the outbox: its envelope cannot be read");
-                return false;
+                return None;
             }
         };
         let away = matches!(attempt, Attempt::Away(_));
@@ -238,16 +332,19 @@ impl Outbox {
             // Its lease ends and it is sent once more, with the same message id.
             tracing::warn!(envelope = id, %error, "the outbox cannot be written");
         }
-        away
+        Some(away)
     }
 
-    /// Whether anybody still waits for the envelope: it has not ended, and its time is not over.
-    async fn is_wanted(&self, entry: &OutboxEntry) -> Result<bool, StoreError> {
+    /// Whether anybody still waits for the message: its envelope has not ended, and its time is not over.
+    async fn is_wanted(&self, entry: &OutboxEntry) -> Result<Wanted, StoreError> {
         let Some(record) = self.store.get(&entry.envelope_id, View::Basic).await? else {
-            return Ok(false);
+            return Ok(Wanted::No);
         };
         if record.status.is_final() || record.attempt != entry.attempt {
-            return Ok(false);
+            return Ok(Wanted::No);
+        }
+        if record.status == Status::Running {
+            return Ok(Wanted::Sent);
         }
         let now = Utc::now();
         if entry.deadline.is_some_and(|deadline| deadline <= now) {
@@ -258,8 +355,8 @@ impl Outbox {
                 event: ReportEvent::TimedOut,
             };
             self.reports.hand_in(vec![report]).await?;
-            return Ok(false);
+            return Ok(Wanted::No);
         }
-        Ok(true)
+        Ok(Wanted::Yes)
     }
 }

@@ -153,6 +153,8 @@ async fn store_then_send(
     word: oneshot::Sender<Attempt>,
 ) {
     let Some(entry) = entry(&new) else { return };
+    // Its id is new, so that nobody else can have it; and nobody takes it while it is being stored.
+    let _hand = outbox.take_in_hand(&entry);
     let created = outbox.store.create(new, outbox.patience.lease).await;
     let is_new = match &created {
         Ok(Created::New(record)) => {
@@ -177,7 +179,7 @@ async fn store_then_send(
                 let _gone = word.send(attempt);
             }
         }
-        // Its lease ends and it is sent once more, with the same message id.
+        // Its lease ends, and it is tried once more with the same message id. It was not published, unless this is the end.
         Err(error) => tracing::warn!(envelope = id, %error, "the outbox cannot be written"),
     }
 }

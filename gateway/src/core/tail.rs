@@ -132,7 +132,8 @@ impl Tail {
         after: Option<FeedCursor>,
     ) -> Result<Feed, LookupError> {
         let (end, oldest) = self.store.feed_bounds().await?;
-        if after.is_some_and(|after| after < oldest) {
+        // What is beyond the end comes from before a backup was restored.
+        if after.is_some_and(|after| after < oldest || after > end) {
             return Err(LookupError::HistoryGone);
         }
         {

@@ -87,7 +87,7 @@ impl ToolBook {
     /// Looks at the files every `pause` until `stop`.
     pub(super) async fn follow(self, pause: Duration, stop: CancellationToken) {
         if self.0.path.is_none() {
-            return;
+            return stop.cancelled().await;
         }
         // What was refused is not read again before it changes.
         let mut seen = self.0.present.load().fingerprint;
@@ -98,7 +98,7 @@ impl ToolBook {
         {
             let book = self.clone();
             let looking = tokio::task::spawn_blocking(move || book.look(seen));
-            if let Ok(found) = looking.await {
+            if let Some(Ok(found)) = stop.run_until_cancelled(looking).await {
                 seen = found;
             }
         }
@@ -110,6 +110,11 @@ impl ToolBook {
         let found = fingerprint(path);
         if found == seen {
             return seen;
+        }
+        if found == Err(NO_FILE) {
+            metrics::tool_reload("refused");
+            tracing::error!(path = %path.display(), "the tools are no regular file any more; the old ones stay");
+            return found;
         }
         match Tools::load(path) {
             Ok(tools) => {
@@ -144,10 +149,17 @@ impl Edition {
     }
 }
 
+/// Reading a pipe or a device may never end.
+const NO_FILE: io::ErrorKind = io::ErrorKind::InvalidInput;
+
 /// The names and contents of all files that may hold tools.
 fn fingerprint(path: &Path) -> Fingerprint {
     let mut hash = Sha256::new();
     for file in files(path).map_err(|error| error.kind())? {
+        let found = fs::metadata(&file).map_err(|error| error.kind())?;
+        if !found.is_file() {
+            return Err(NO_FILE);
+        }
         let content = fs::read(&file).map_err(|error| error.kind())?;
         let name = file.as_os_str().as_encoded_bytes();
         for part in [name, &content] {
@@ -229,6 +241,10 @@ mod tests {
         fs::remove_file(&file).unwrap();
         let gone = book.look(refused);
         assert_eq!(names(&book), ["one"], "a file that is gone is a broken one");
+        let socket = std::os::unix::net::UnixListener::bind(&file).unwrap();
+        assert_eq!(book.look(gone), Err(NO_FILE), "what is no file is not read");
+        drop(socket);
+        fs::remove_file(&file).unwrap();
         write(&file, &["three"]);
         assert!(book.look(gone).is_ok());
         assert_eq!(

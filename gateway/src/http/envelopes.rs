@@ -12,10 +12,10 @@ use axum::response::Response;
 use super::api::Api;
 use super::fields::Fields;
 use super::path::EnvelopeId;
-use super::query::{GetQuery, ListQuery, encode_page};
+use super::query::{GetQuery, ListQuery};
 use super::refusal::Refusal;
 use super::render::{Detail, Object, counts, envelope, members, outcome};
-use super::{body, json};
+use super::{body, json, pages};
 use crate::auth::Caller;
 use crate::core::LookupError;
 
@@ -95,27 +95,8 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let query = ListQuery::parse(query.as_deref())?;
     let mut object = Object::new();
-    page(&api, &caller, query, &mut object).await?;
+    pages::write(&api, &caller, query, &mut object).await?;
     Ok(json(StatusCode::OK, object.finish()))
-}
-
-async fn page(api: &Api, caller: &Caller, query: ListQuery, object: &mut Object) -> Result<(), Refusal> {
-    let detail = Detail {
-        content: query.page.view == View::Full,
-        outcome: true,
-    };
-    let page = api.gateway.list(caller, query.filter, query.page).await?;
-    let envelopes: Vec<Vec<u8>> = page
-        .records
-        .iter()
-        .map(|record| envelope(record, detail))
-        .collect();
-    let envelopes = [b"[".as_slice(), &envelopes.join(&b','), b"]"].concat();
-    object.raw("envelopes", &envelopes);
-    if let Some(next) = &page.next {
-        object.text("next", &encode_page(next));
-    }
-    Ok(())
 }
 
 /// `GET /envelopes/{id}/children`: how all envelopes below it are, and the direct children page by page.
@@ -133,7 +114,7 @@ pub(super) async fn children(
         .text("id", &id)
         .text("status", aggregate(parent.status, below).as_str())
         .nested("counts", |object| counts(object, below));
-    page(&api, &caller, query, &mut object).await?;
+    pages::write(&api, &caller, query, &mut object).await?;
     Ok(json(StatusCode::OK, object.finish()))
 }
 

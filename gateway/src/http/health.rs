@@ -18,12 +18,20 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(
 ) -> Router<S> {
     let mut router = Router::new()
         .route("/health", any(async || "OK\n"))
-        .route("/livez", get(async || "OK\n"))
+        .route("/livez", get(lives).with_state(gateway.clone()))
         .route("/readyz", get(ready).with_state(gateway));
     if let Some(render) = render {
         router = router.route("/metrics", get(metrics).with_state(render));
     }
     router
+}
+
+/// 200 as long as it may yet do its work; 503 with the reason once it must be started anew.
+async fn lives(State(gateway): State<Gateway>) -> Response {
+    match gateway.failure() {
+        None => "OK\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response(),
+    }
 }
 
 /// 200 while it can do its work; else 503 with one line for each reason.
@@ -33,7 +41,12 @@ async fn ready(State(gateway): State<Gateway>) -> Response {
         return "ready\n".into_response();
     }
     let mut reasons = String::new();
-    for (part, state) in [("store", &health.store), ("broker", &health.broker)] {
+    let parts = [
+        ("store", &health.store),
+        ("broker", &health.broker),
+        ("tasks", &health.tasks),
+    ];
+    for (part, state) in parts {
         if let Err(reason) = state {
             reasons.extend([part, ": ", reason, "\n"]);
         }

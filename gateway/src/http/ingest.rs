@@ -1,7 +1,8 @@
 //! What sidecars and end actors tell: children, progress, the final word.
 //!
 //! An original sidecar sends progress five times when it is answered anything but 200, so late and repeated reports are
-//! answered like the first (contract gateway §4, §6).
+//! answered like the first (contract gateway §4, §6). One that the store does not take is answered 503, never 500: a
+//! sidecar keeps it then and sends it again, where after 500 it is lost (rulings 6).
 
 use asya_gateway_store::{Applied, Created, Outcome, Report, ReportEvent, StoreError};
 use axum::body::Body;
@@ -37,7 +38,7 @@ pub(super) async fn create(State(api): State<Api>, request: Body) -> Result<Resp
             Err(Refusal::new(StatusCode::BAD_REQUEST, "Failed to create envelope")
                 .because(problem.to_string()))
         }
-        Err(RegisterError::Store(error)) => Err(Refusal::of_store("Failed to create envelope", &error)),
+        Err(RegisterError::Store(error)) => Err(Refusal::of_report("Failed to create envelope", &error)),
     }
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn progress(
     let body = body::read(request, SMALL.min(api.max_body), api.options.body_timeout).await?;
     let (attempt, progress) = reports::progress(&headers, &body)?;
     let applied = report(&api, id, attempt, ReportEvent::Progress(progress)).await;
-    let record = match applied.map_err(|error| Refusal::of_store("Failed to update progress", &error))? {
+    let record = match applied.map_err(|error| Refusal::of_report("Failed to update progress", &error))? {
         Applied::Changed { record, .. } | Applied::Nothing { record } => record,
         Applied::Unknown => return Err(Refusal::unknown_envelope()),
     };
@@ -74,7 +75,7 @@ pub(super) async fn finished(
     let body = body::read(request, api.max_body, api.options.body_timeout).await?;
     let (attempt, finished) = reports::finished(&body)?;
     let applied = report(&api, id, attempt, ReportEvent::Final(finished)).await;
-    match applied.map_err(|error| Refusal::of_store("Failed to update envelope", &error))? {
+    match applied.map_err(|error| Refusal::of_report("Failed to update envelope", &error))? {
         Applied::Changed { .. } | Applied::Nothing { .. } => {
             Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.into()))
         }

@@ -14,6 +14,7 @@ mod health;
 mod ingest;
 mod observe;
 mod openapi;
+mod pages;
 mod path;
 mod query;
 mod refusal;

@@ -78,6 +78,12 @@ impl Refusal {
         }
     }
 
+    /// The store did not take a report. It must come again, whatever the reason: a sidecar that reads 500 gives up.
+    pub(super) fn of_report(what: &str, error: &StoreError) -> Self {
+        tracing::warn!(%error, "{what}: a report could not be stored; it is asked for again");
+        Self::later(what).because("the store did not take the report; send it again")
+    }
+
     /// The plain text.
     pub(super) fn text(&self) -> String {
         match &self.detail {

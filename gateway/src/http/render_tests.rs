@@ -30,7 +30,7 @@ fn record() -> Record {
         payload: Some(raw(r#"{"b": 1.0,"a":12345678901234567890,"s":"\ud800\u0000"}"#)),
         result: None,
         error: None,
-        timeout: Some(Duration::from_secs(300)),
+        timeout: Some(Duration::from_mins(5)),
         deadline: Some(at()),
         progress_percent: 100.0 / 30.0,
         current_actor_idx: 0,

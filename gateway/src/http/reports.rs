@@ -76,6 +76,9 @@ pub(super) fn child(body: &Bytes, now: DateTime<Utc>) -> Result<NewEnvelope, Ref
             "expected at most 1024 bytes without a slash",
         ));
     }
+    if parent_id.as_deref() == Some(id.as_str()) {
+        return Err(invalid("parent_id", "an envelope is not its own child"));
+    }
     Ok(NewEnvelope {
         id,
         parent_id,
@@ -256,6 +259,10 @@ mod tests {
             (
                 r#"{"id":"a","parent_id":"/","actors":[]}"#,
                 "Invalid request body\nparent_id: ",
+            ),
+            (
+                r#"{"id":"a","parent_id":"a","actors":[]}"#,
+                "Invalid request body\nparent_id: an envelope is not its own child",
             ),
             (r#"{"id":7,"actors":[]}"#, "Invalid request body\nid: "),
         ] {

@@ -210,6 +210,7 @@ impl Server {
             }
         };
         tokio::select! {
+            reason = self.gateway.failed() => reason,
             reason = refused => reason,
             reason = stopped => reason,
         }

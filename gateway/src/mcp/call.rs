@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asya_gateway_store::View;
+use asya_gateway_store::{StoreError, View};
 use asya_manifest::{Tool, ToolMode};
 use asya_runtime_protocol::{RawJson, RawObject};
 use rmcp::model::{
@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::outcome::{error_result, text_result};
 use super::server::{Server, sign};
 use super::wait::{Ended, Hold};
-use super::{MODE_KEY, outcome, tasks};
+use super::{MODE_KEY, outcome, tasks, told_back};
 use crate::core::reply::handle_text;
 use crate::core::{SubmitError, Submitted, ToolCall};
 
@@ -104,6 +104,7 @@ impl Server {
 
 /// The text of contract gateway §8.
 fn unknown(name: &str) -> ErrorData {
+    let name = told_back(name);
     ErrorData::invalid_params(format!("tool '{name}' not found: tool not found"), None)
 }
 
@@ -193,7 +194,14 @@ fn refused(error: &SubmitError) -> CallToolResult {
         SubmitError::Arguments(problems) => error_result(problems.to_string()),
         SubmitError::Store(cause) => {
             tracing::error!(error = %cause, "an envelope cannot be stored");
-            error_result("failed to create envelope: the store does not answer; call again")
+            error_result(match cause {
+                StoreError::Unavailable(_) => {
+                    "failed to create envelope: the store does not answer; call again"
+                }
+                StoreError::Broken(_) | StoreError::Schema(_) => {
+                    "failed to create envelope: the store refused it; the gateway's log says why"
+                }
+            })
         }
         other => error_result(format!("failed to create envelope: {other}")),
     }

@@ -22,12 +22,25 @@ pub(super) struct Key {
 
 /// The held calls of one replica.
 #[derive(Clone, Default)]
-pub(super) struct Inflight(Arc<Mutex<HashMap<Key, CancellationToken>>>);
+pub(super) struct Inflight(Arc<Mutex<Calls>>);
+
+#[derive(Default)]
+struct Calls {
+    held: HashMap<Key, Held>,
+    /// Calls so far.
+    entered: u64,
+}
+
+struct Held {
+    /// Tells calls of one key apart: a client that uses a request id again withdraws the later call.
+    number: u64,
+    token: CancellationToken,
+}
 
 /// One call; leaving is its end.
 pub(super) struct Entered {
     calls: Inflight,
-    key: Option<Key>,
+    key: Option<(Key, u64)>,
     token: CancellationToken,
 }
 
@@ -35,9 +48,10 @@ impl Inflight {
     /// Notes a call. Without a key nobody can find it.
     pub(super) fn enter(&self, key: Option<Key>) -> Entered {
         let token = CancellationToken::new();
-        if let Some(key) = &key {
-            self.calls(|calls| calls.insert(key.clone(), token.clone()));
-        }
+        let key = key.map(|key| {
+            let number = self.calls(|calls| calls.enter(key.clone(), token.clone()));
+            (key, number)
+        });
         Entered {
             calls: self.clone(),
             key,
@@ -47,16 +61,32 @@ impl Inflight {
 
     /// Cancels a call; says whether there was one.
     pub(super) fn cancel(&self, key: &Key) -> bool {
-        let token = self.calls(|calls| calls.remove(key));
-        token.is_some_and(|token| {
-            token.cancel();
+        let held = self.calls(|calls| calls.held.remove(key));
+        held.is_some_and(|held| {
+            held.token.cancel();
             true
         })
     }
 
-    fn calls<T>(&self, use_them: impl FnOnce(&mut HashMap<Key, CancellationToken>) -> T) -> T {
+    fn calls<T>(&self, use_them: impl FnOnce(&mut Calls) -> T) -> T {
         // A map of tokens cannot be left half changed.
         use_them(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Calls {
+    fn enter(&mut self, key: Key, token: CancellationToken) -> u64 {
+        self.entered += 1;
+        let number = self.entered;
+        self.held.insert(key, Held { number, token });
+        number
+    }
+
+    /// Forgets a call, unless a later one has taken its key.
+    fn leave(&mut self, key: &Key, number: u64) {
+        if self.held.get(key).is_some_and(|held| held.number == number) {
+            self.held.remove(key);
+        }
     }
 }
 
@@ -69,8 +99,8 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if let Some(key) = &self.key {
-            self.calls.calls(|calls| calls.remove(key));
+        if let Some((key, number)) = &self.key {
+            self.calls.calls(|calls| calls.leave(key, *number));
         }
     }
 }
@@ -98,5 +128,17 @@ mod tests {
         assert!(entered.token.is_cancelled());
         drop(inflight.enter(Some(key("a", "s"))));
         assert!(!inflight.cancel(&key("a", "s")), "it has ended");
+    }
+
+    #[test]
+    fn the_end_of_a_call_hides_no_later_one_of_the_same_id() {
+        let inflight = Inflight::default();
+        let first = inflight.enter(Some(key("a", "s")));
+        let second = inflight.enter(Some(key("a", "s")));
+        drop(first);
+        assert!(inflight.cancel(&key("a", "s")));
+        assert!(second.token.is_cancelled());
+        drop(second);
+        assert!(inflight.0.lock().unwrap().held.is_empty());
     }
 }

@@ -33,6 +33,17 @@ use crate::core::Gateway;
 /// Where `_meta` of a call chooses the mode, and `_meta` of a tool tells it.
 const MODE_KEY: &str = "asya.sh/mode";
 
+/// Characters of a client's word that are told back to it.
+const TOLD_BACK: usize = 100;
+
+/// A client's word as it is told back: cut, since it may have megabytes.
+fn told_back(word: &str) -> String {
+    match word.char_indices().nth(TOLD_BACK) {
+        Some((end, _)) => format!("{}…", &word[..end]),
+        None => word.to_owned(),
+    }
+}
+
 /// The routes `/mcp` and `/mcp/sse`. Every request must have a [`Caller`](crate::auth::Caller) in its extensions, and
 /// its `Host` and `Origin` must have been looked at: the [auth layer](crate::auth) does both.
 pub fn router(gateway: Gateway, options: McpOptions) -> Router {

@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::inflight::Inflight;
 use super::message::Era;
 use super::options::McpOptions;
-use super::{listen, tasks, tools};
+use super::{listen, tasks, told_back, tools};
 use crate::core::Gateway;
 
 /// Asserted by clients and tests of the original.
@@ -237,7 +237,7 @@ impl ServerHandler for Server {
             );
             return Err(ErrorData::invalid_params(text, None));
         }
-        let text = format!("Method {method} not found");
+        let text = format!("Method {} not found", told_back(&method));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, text, None))
     }
 }

@@ -15,6 +15,7 @@ use super::message::Era;
 use super::options::McpOptions;
 use super::outcome;
 use super::server::{Server, sign};
+use super::told_back;
 use crate::core::LookupError;
 
 impl Server {
@@ -59,7 +60,7 @@ impl Server {
 fn not_found(id: &str, error: &LookupError) -> ErrorData {
     match error {
         LookupError::Unknown | LookupError::HistoryGone => {
-            ErrorData::invalid_params(format!("task {id:?} not found"), None)
+            ErrorData::invalid_params(format!("task {:?} not found", told_back(id)), None)
         }
         LookupError::Store(cause) => {
             tracing::error!(error = %cause, "a task cannot be read");

@@ -536,6 +536,15 @@ pub struct Key {
     pub id: String,
 }
 
+/// An envelope that is not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// See [`Record::id`].
+    pub id: String,
+    /// See [`Record::attempt`].
+    pub attempt: u32,
+}
+
 /// One page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPage {

@@ -9,6 +9,7 @@
 //! Changes by another process are noticed within a quarter of a second and told as [`Changed::Everything`]. The file
 //! must be on a local disk, because the lock of a network file system is not one.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub use options::SqliteOptions;
 
 use crate::model::{
     ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage,
-    NewEnvelope, OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Update, View,
+    NewEnvelope, OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Unfinished, Update, View,
 };
 use crate::state::creation;
 use crate::store::{Changed, Cleaned, Lead, OutboxOutcome, Result, Store, StoreError};
@@ -183,8 +184,12 @@ impl Store for SqliteStore {
         read!(self, children(id))
     }
 
-    fn unfinished_below<'a>(&'a self, id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn unfinished_below<'a>(&'a self, id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Unfinished>>> {
         read!(self, unfinished_below(id, limit))
+    }
+
+    fn cancelled_above<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
+        read!(self, cancelled_above(id))
     }
 
     fn updates<'a>(&'a self, id: &'a str, after: i64, limit: u32) -> BoxFuture<'a, Result<Vec<Update>>> {
@@ -218,8 +223,8 @@ impl Store for SqliteStore {
         read!(self, outbox_depth())
     }
 
-    fn expired(&self, now: DateTime<Utc>, limit: u32) -> BoxFuture<'_, Result<Vec<String>>> {
-        read!(self, expired(now, limit))
+    fn expired(&self, passed: Range<DateTime<Utc>>, limit: u32) -> BoxFuture<'_, Result<Vec<Unfinished>>> {
+        read!(self, expired(passed, limit))
     }
 
     fn cancellations(&self, now: DateTime<Utc>) -> BoxFuture<'_, Result<Vec<CancelNotice>>> {

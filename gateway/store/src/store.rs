@@ -1,5 +1,6 @@
 //! The trait of a store.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,7 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::model::{
     ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage, NewEnvelope,
-    OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Update, View,
+    OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Unfinished, Update, View,
 };
 
 /// A result of a store.
@@ -44,8 +45,12 @@ pub trait Store: Send + Sync + 'static {
     /// Counts all envelopes below one.
     fn children<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ChildCounts>>;
 
-    /// Ids of all envelopes below one that are not final, at most `limit`.
-    fn unfinished_below<'a>(&'a self, id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<String>>>;
+    /// All envelopes below one that are not final, at most `limit`.
+    fn unfinished_below<'a>(&'a self, id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Unfinished>>>;
+
+    /// The reason of a cancellation of this envelope, or of one above it, that counts for the present attempt. It may
+    /// be empty. An envelope that was final when somebody cancelled it stays what it was, and counts all the same.
+    fn cancelled_above<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<String>>>;
 
     // ---- history ----
 
@@ -78,8 +83,8 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- time ----
 
-    /// Ids of envelopes whose deadline is before `now` and that are not final, at most `limit`.
-    fn expired(&self, now: DateTime<Utc>, limit: u32) -> BoxFuture<'_, Result<Vec<String>>>;
+    /// Envelopes with a deadline within `passed` that are not final, the earliest deadline first, at most `limit`.
+    fn expired(&self, passed: Range<DateTime<Utc>>, limit: u32) -> BoxFuture<'_, Result<Vec<Unfinished>>>;
 
     /// Cancellations that sidecars must still know at `now`.
     fn cancellations(&self, now: DateTime<Utc>) -> BoxFuture<'_, Result<Vec<CancelNotice>>>;

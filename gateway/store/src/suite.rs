@@ -64,7 +64,7 @@ macro_rules! suite_tests {
         $crate::suite_tests!(@ $harness;
             creating: what_is_created_can_be_read, a_repeat_finds_what_is_there,
                 the_same_id_for_something_else_is_a_conflict, a_child_that_moved_on_is_still_the_same,
-                a_child_takes_after_its_parent, an_unknown_parent_is_no_obstacle,
+                a_child_takes_after_its_parent, a_parent_may_come_last, an_unknown_parent_is_no_obstacle,
                 an_idempotency_key_is_for_one_request_of_one_tenant, one_key_makes_one_envelope_in_a_crowd,
                 odd_ids_are_ids, what_cannot_be_stored_is_refused, a_dropped_call_is_done_all_the_same;
             applying: answers_come_in_order, what_is_answered_is_what_is_stored,
@@ -80,7 +80,7 @@ macro_rules! suite_tests {
                 no_message_is_claimed_twice, a_confirmed_message_leaves, a_refused_message_fails_its_envelope,
                 a_postponed_message_comes_later, what_is_final_is_not_published, depth_counts_what_waits,
                 the_oldest_comes_first;
-            keeping: what_has_expired_is_found, cancellations_are_kept_until_the_deadline,
+            keeping: what_has_expired_is_found, a_cancellation_is_found_from_below, cancellations_are_kept_until_the_deadline,
                 history_is_cleaned_after_its_time, envelopes_are_cleaned_after_their_time,
                 what_is_not_final_is_never_cleaned, one_leads, actors_are_kept_by_time, actors_are_retained,
                 it_answers;

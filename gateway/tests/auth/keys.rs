@@ -124,6 +124,27 @@ async fn sidecars_and_the_operator_have_tokens_of_their_own() {
 }
 
 #[tokio::test]
+async fn what_has_a_token_of_its_own_is_not_given_by_a_key() {
+    let (ops, sidecar) = (new_token(), new_token());
+    let file = key_file(&format!(
+        "ops {} roles=client,sidecar,operator",
+        TokenDigest::of(&ops)
+    ));
+    let server = Guarded::start(Auth {
+        clients: Clients::Keys(Keys::load(file.path()).expect("a good file")),
+        sidecars: Some(TokenDigest::of(&sidecar)),
+        ..Auth::default()
+    })
+    .await;
+    for path in [PROGRESS, REPORT, "/envelopes"] {
+        assert_eq!(server.ask_as("POST", path, &ops).await.status, 403, "{path}");
+        assert_eq!(server.ask_as("POST", path, &sidecar).await.status, 200, "{path}");
+    }
+    let others = server.ask_as("POST", ACTORS, &ops).await;
+    assert_eq!(others.body, "ops - client,operator", "the operator has none");
+}
+
+#[tokio::test]
 async fn without_auth_everybody_may_unless_there_is_a_token_for_it() {
     let open = Guarded::start(Auth::open()).await;
     assert_eq!(

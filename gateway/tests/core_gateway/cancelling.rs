@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asya_gateway_store::{Created, Outcome, Status, View};
+use futures::future::join_all;
 
 use crate::world::{PATIENCE, World, all, anybody, child, register, running, say, success, until};
 
@@ -108,4 +109,53 @@ async fn cancellations_are_known_after_a_restart_and_on_every_replica() {
         .await
         .unwrap();
     assert_eq!(notice.envelope_id, id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_registers_late_below_a_ready_envelope_is_cancelled_too() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let (id, kept) = (running(&gateway).await, running(&gateway).await);
+    let below = format!("{id}-1");
+    register(&gateway, child(&below, &id)).await;
+    say(
+        &gateway,
+        vec![success(&id, "1"), success(&below, "1"), success(&kept, "1")],
+    )
+    .await;
+    let cancelled = gateway.cancel(&anybody(), &id, "too slow").await.unwrap();
+    assert!(!cancelled.cancelled);
+    assert_eq!(cancelled.record.outcome, Some(Outcome::Succeeded));
+    // A child of what was cancelled, and a child of a child that was ready before.
+    for (late, parent) in [(format!("{id}-2"), &id), (format!("{id}-1-1"), &below)] {
+        register(&gateway, child(&late, parent)).await;
+        let record = gateway.get(&anybody(), &late, View::Basic).await.unwrap();
+        assert_eq!(record.outcome, Some(Outcome::Cancelled), "{late}");
+        assert_eq!(record.message.as_deref(), Some("Cancelled: too slow"));
+    }
+    let other = format!("{kept}-1");
+    register(&gateway, child(&other, &kept)).await;
+    let record = gateway.get(&anybody(), &other, View::Basic).await.unwrap();
+    assert_eq!(record.status, Status::Running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_whose_caller_has_gone_reaches_all_the_same() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let id = running(&gateway).await;
+    let below: Vec<String> = (0..1200).map(|index| format!("{id}-{index}")).collect();
+    join_all(below.iter().map(|below| register(&gateway, child(below, &id)))).await;
+    let caller = anybody();
+    let root = until(&gateway, &id, |record| record.status.is_final());
+    tokio::select! {
+        cancelled = gateway.cancel(&caller, &id, "") => panic!("it was to be dropped before: {cancelled:?}"),
+        _ = root => {}
+    }
+    for below in &below {
+        until(&gateway, below, |record| {
+            record.outcome == Some(Outcome::Cancelled)
+        })
+        .await;
+    }
 }

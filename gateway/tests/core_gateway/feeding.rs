@@ -1,7 +1,7 @@
 //! Watching all envelopes by a filter.
 
-use asya_gateway::core::{Feed, Gateway};
-use asya_gateway_store::{FeedEntry, Filter, Status};
+use asya_gateway::core::{Feed, Gateway, LookupError};
+use asya_gateway_store::{FeedCursor, FeedEntry, Filter, Status};
 
 use crate::world::{
     PATIENCE, World, anybody, call, child, item, of, postgres_pair, register, running, say, success,
@@ -116,4 +116,21 @@ async fn a_filter_picks_by_what_the_envelope_is() {
         let entries = up_to_the_end_of(feed, &echo).await;
         assert!(entries.iter().all(|entry| *entry.update.envelope_id == *echo));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_beyond_the_end_is_not_one_of_this_history() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let id = running(&gateway).await;
+    let mut feed = gateway.feed(&anybody(), Filter::default(), None).await.unwrap();
+    say(&gateway, vec![success(&id, "1")]).await;
+    let last = up_to_the_end_of(&mut feed, &id).await.pop().unwrap().cursor;
+    gateway.feed(&anybody(), Filter::default(), Some(last)).await.unwrap();
+    let beyond = FeedCursor {
+        update: last.update + 1,
+        ..last
+    };
+    let answer = gateway.feed(&anybody(), Filter::default(), Some(beyond)).await;
+    assert!(matches!(answer, Err(LookupError::HistoryGone)));
 }

@@ -6,6 +6,8 @@ mod actors;
 mod cancelling;
 mod counting;
 mod feeding;
+mod gate;
+mod housekeeping;
 mod lookups;
 mod outage;
 mod outbox;

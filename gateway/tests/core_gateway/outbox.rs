@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use asya_gateway_store::{Created, NewEnvelope, OutboxMessage, Outcome, ReportEvent, Status, Store, View};
+use asya_gateway::core::Gateway;
+use asya_gateway_store::{
+    Created, NewEnvelope, OutboxMessage, Outcome, Phase, ReportEvent, Status, Store, View,
+};
 use asya_runtime_protocol::message_id;
+use asya_transport::Transport;
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 
-use crate::world::{PATIENCE, World, anybody, child, report, until};
+use crate::gate::Gate;
+use crate::world::{PATIENCE, World, anybody, child, options, progress, report, until};
 
 /// What a gateway leaves behind that dies between the row and the message.
 fn left(id: &str, actor: &str) -> NewEnvelope {
@@ -149,4 +154,71 @@ async fn a_message_that_nobody_ever_takes_fails_its_envelope_in_the_end() {
     assert_eq!(record.outcome, Some(Outcome::Failed));
     assert!(record.error.unwrap().contains("asya-never"));
     emptied(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_when_a_gateway_ends_is_finished() {
+    let world = World::new().await;
+    let store = world.store().await;
+    for index in 0..3 {
+        leave(&store, left(&format!("e{index}"), "first")).await;
+    }
+    let gate = Gate::before(Arc::clone(&world.transport) as Arc<dyn Transport>);
+    let gateway = Gateway::start(options(&store, Arc::clone(&gate) as Arc<dyn Transport>)).await;
+    gate.reached(3).await;
+    gateway.drain();
+    leave(&store, left("late", "first")).await;
+    let closing = tokio::spawn(gateway.close(PATIENCE));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!closing.is_finished(), "the broker has not confirmed them");
+    gate.open();
+    tokio::time::timeout(PATIENCE, closing).await.unwrap().unwrap();
+    let store = world.store().await;
+    for index in 0..3 {
+        let record = store.get(&format!("e{index}"), View::Basic).await.unwrap().unwrap();
+        assert_eq!(record.status, Status::Running, "e{index}");
+    }
+    assert_eq!(
+        store.outbox_depth().await.unwrap().waiting,
+        1,
+        "what came while it ended is for others"
+    );
+    assert_eq!((gate.published(), world.waiting("first").await), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_was_sent_and_is_not_sent_again() {
+    let world = World::new().await;
+    let store = world.store().await;
+    leave(&store, left("e", "first")).await;
+    // The sidecar has it, whatever became of the one who sent it.
+    store.apply(vec![progress("e", 0, Phase::Received)]).await.unwrap();
+    let gateway = world.gateway_over(&store).await;
+    emptied(&store).await;
+    assert_eq!(world.waiting("first").await, 0);
+    let record = gateway.get(&anybody(), "e", View::Basic).await.unwrap();
+    assert_eq!(record.status, Status::Running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_has_lost_a_task_says_so() {
+    let world = World::new().await;
+    let store = world.store().await;
+    let gate = Gate::before(Arc::clone(&world.transport) as Arc<dyn Transport>);
+    let gateway = Gateway::start(options(&store, gate as Arc<dyn Transport>)).await;
+    assert!(gateway.health().await.is_ready());
+    assert_eq!(gateway.failure(), None);
+    let mut new = left("e", "first");
+    new.outbox.as_mut().unwrap().body = Bytes::from("panic");
+    leave(&store, new).await;
+    let reason = tokio::time::timeout(PATIENCE, gateway.failed()).await.unwrap();
+    assert!(reason.contains("outbox"), "{reason}");
+    assert_eq!(gateway.failure(), Some(reason.clone()));
+    let health = gateway.health().await;
+    assert_eq!((health.is_ready(), health.tasks), (false, Err(reason)));
+    gateway.close(PATIENCE).await;
+
+    let calm = world.gateway().await;
+    calm.clone().close(PATIENCE).await;
+    assert_eq!(calm.failure(), None, "at the end tasks may end");
 }

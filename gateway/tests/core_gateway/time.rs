@@ -84,3 +84,30 @@ async fn what_is_older_than_it_need_be_is_deleted() {
         "what is not final is kept"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ended_in_time_while_nobody_served_is_not_told_as_timed_out() {
+    let world = World::new().await;
+    let first = world.gateway().await;
+    let ended = submit(&first, call("short", "{}")).await.unwrap().record.id;
+    let lost = submit(&first, call("short", "{}")).await.unwrap().record.id;
+    let record = until(&first, &lost, |record| record.status == Status::Running).await;
+    first.close(PATIENCE).await;
+    let over = record.deadline.unwrap() - chrono::Utc::now();
+    tokio::time::sleep(over.to_std().unwrap_or_default() + Duration::from_millis(50)).await;
+
+    let mut options = world.options(&world.store().await);
+    options.patience.late = Duration::from_secs(5);
+    let second = Gateway::start(options).await;
+    // Whose time is over from now on, is ended at once.
+    let prompt = submit(&second, call("short", "{}")).await.unwrap().record.id;
+    let record = until(&second, &prompt, |record| record.status.is_final()).await;
+    assert_eq!(record.outcome, Some(Outcome::TimedOut));
+    // The word that the sidecar had to hold.
+    assert!(matches!(
+        say(&second, vec![success(&ended, "7")]).await[0],
+        Applied::Changed { .. }
+    ));
+    let record = until(&second, &lost, |record| record.status.is_final()).await;
+    assert_eq!(record.outcome, Some(Outcome::TimedOut));
+}

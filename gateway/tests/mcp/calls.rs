@@ -103,6 +103,21 @@ async fn trace_context_goes_into_the_headers_of_the_envelope() {
 }
 
 #[tokio::test]
+async fn long_words_that_nobody_knows_are_told_back_cut() {
+    let plant = Plant::start().await;
+    // A client without a session names tool and method in headers, too, where nothing of this size fits.
+    let client = plant.old_client().await;
+    let long = "é".repeat(1_000_000);
+    for answer in [
+        client.call(&long, json!({})).await,
+        client.request(&long, json!({})).await,
+    ] {
+        assert!(answer.error_text().contains("ééé…"), "{}", answer.text);
+        assert!(answer.text.len() < 1000, "{} bytes", answer.text.len());
+    }
+}
+
+#[tokio::test]
 async fn calls_that_cannot_be_are_refused_and_store_nothing() {
     let plant = Plant::start().await;
     for client in [plant.client(), plant.old_client().await] {

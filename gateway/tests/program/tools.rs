@@ -38,3 +38,29 @@ async fn a_changed_file_is_taken_and_a_broken_one_refused_with_its_mistakes() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_do_wrong_is_not_written_into_the_log() {
+    let place = Place::new();
+    let gateway = place.start(&[("ASYA_TRANSPORT", "local")]);
+    let url = gateway.url().await;
+    let client = reqwest::Client::new();
+    let long = "M".repeat(1_000_000);
+    for body in [
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"foo/{long}"}}"#),
+        format!(r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{{"name":"{long}"}}}}"#),
+    ] {
+        let request = client.post(format!("{url}/mcp"));
+        let request = request.header("content-type", "application/json").header(
+            "mcp-session-id",
+            "mcp-session-11111111-1111-4111-8111-111111111111",
+        );
+        let answer = request.body(body).send().await.unwrap();
+        assert!(answer.text().await.unwrap().contains("not found"));
+    }
+    // Something that comes later is there.
+    place.write("tools.yaml", "tools:\n- {name: other, route: nowhere}\n");
+    gateway.says("nowhere").await;
+    let written = gateway.log();
+    assert!(!written.contains("MMM"), "{} bytes of log", written.len());
+}

@@ -215,7 +215,7 @@ async fn oversized_bodies_are_413_before_they_are_read() {
         .write_all(b"POST /envelopes/e/progress HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await
         .unwrap();
-    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
     for _ in 0..20 {
         // The answer may come, and the connection end, before all of it is written.
         if stream.write_all(&chunk).await.is_err() {

@@ -191,7 +191,7 @@ async fn envelopes_are_found_by_filters_page_by_page() {
     };
     let newest_first: Vec<String> = ids.iter().rev().cloned().collect();
     assert_eq!(list("&tool=read").await, newest_first);
-    assert_eq!(list("&tool=plain").await, [plain.clone()]);
+    assert_eq!(list("&tool=plain").await, vec![plain]);
     let done: Vec<String> = ids.iter().step_by(2).rev().cloned().collect();
     assert_eq!(list("&status=succeeded").await, done);
     assert_eq!(list("&outcome=succeeded,cancelled").await, done);

@@ -24,9 +24,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// Nothing here takes so long unless it hangs.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
-const TOOLS: &str = r#"
+const TOOLS: &str = r"
 tools:
   - name: read
     description: Reads a document
@@ -42,7 +42,7 @@ tools:
     timeout: 0
   - name: lost
     route: [nobody]
-"#;
+";
 
 /// Waits for what must come.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -56,6 +56,7 @@ pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
     pub(crate) address: SocketAddr,
     pub(crate) transport: Arc<LocalTransport>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) client: reqwest::Client,
     _directory: TempDir,
     server: Option<JoinHandle<()>>,
@@ -67,10 +68,28 @@ impl Rig {
     }
 
     pub(crate) async fn with(http: HttpOptions, server: ServerOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("gateway.db"), SqliteOptions::default())
+            .await
+            .unwrap();
+        Self::assemble(directory, Arc::new(store), http, server).await
+    }
+
+    /// The same over another store.
+    pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self::assemble(directory, store, HttpOptions::default(), ServerOptions::default()).await
+    }
+
+    async fn assemble(
+        directory: TempDir,
+        store: Arc<dyn Store>,
+        http: HttpOptions,
+        server: ServerOptions,
+    ) -> Self {
         // Any number of clients may ask for TLS first; the second time is refused and need not be looked at.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let directory = tempfile::tempdir().unwrap();
-        let (gateway, transport) = gateway(directory.path()).await;
+        let (gateway, transport) = gateway(directory.path(), &store).await;
         let router = http::finish(auth::open(http::router(gateway.clone(), http)));
         let listener = server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -82,6 +101,7 @@ impl Rig {
             gateway,
             address,
             transport,
+            store,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             _directory: directory,
             server: Some(tokio::spawn(server::serve(listener, router, options))),
@@ -212,20 +232,15 @@ impl Drop for Rig {
 }
 
 /// A gateway over a store and a queue in `directory`, whose actor `first` has a queue.
-async fn gateway(directory: &Path) -> (Gateway, Arc<LocalTransport>) {
+async fn gateway(directory: &Path, store: &Arc<dyn Store>) -> (Gateway, Arc<LocalTransport>) {
     let tools = directory.join("tools.yaml");
     std::fs::write(&tools, TOOLS).unwrap();
-    let store: Arc<dyn Store> = Arc::new(
-        SqliteStore::open(directory.join("gateway.db"), SqliteOptions::default())
-            .await
-            .unwrap(),
-    );
     let transport = LocalTransport::open(&directory.join("queue"), &LocalOptions::default()).unwrap();
     let transport = Arc::new(transport);
     let first = QueueName::for_actor("first");
     transport.administration().declare(&first).await.unwrap();
     let sending: Arc<dyn Transport> = transport.clone();
-    let options = GatewayOptions::new(store, sending, ToolBook::open(&tools).unwrap());
+    let options = GatewayOptions::new(Arc::clone(store), sending, ToolBook::open(&tools).unwrap());
     (Gateway::start(options).await, transport)
 }
 
@@ -365,7 +380,7 @@ impl Events {
         loop {
             if let Some((event, rest)) = self.rest.split_once("\n\n") {
                 let event = Event::parse(event);
-                self.rest = rest.to_owned();
+                self.rest = String::from(rest);
                 return Some(event);
             }
             let Some(chunk) = soon("an event", self.response.chunk()).await.unwrap() else {

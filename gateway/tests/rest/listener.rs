@@ -133,8 +133,10 @@ async fn a_port_that_is_taken_is_an_error() {
 
 #[tokio::test]
 async fn health_is_told_by_several_names() {
-    let mut options = HttpOptions::default();
-    options.metrics = Some(Arc::new(|| "asya_gateway_leads 1\n".to_owned()));
+    let options = HttpOptions {
+        metrics: Some(Arc::new(|| "asya_gateway_leads 1\n".to_owned())),
+        ..HttpOptions::default()
+    };
     let rig = Rig::with(options, ServerOptions::default()).await;
     for method in ["GET", "POST", "PUT", "HEAD"] {
         let answer = rig.send(method.parse().unwrap(), "/health", "").await;

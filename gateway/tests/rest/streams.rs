@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use asya_gateway::http::HttpOptions;
 use asya_gateway::server::ServerOptions;
-use asya_gateway_store::{Partial, ReportEvent};
+use asya_gateway_store::{Partial, ReportEvent, Retention};
 use asya_runtime_protocol::RawJson;
+use chrono::Utc;
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -110,6 +111,29 @@ async fn a_stream_resumes_after_the_last_event_that_was_seen() {
     );
     let nonsense = Events::open_after(&rig, "e", "no id of ours").await.all().await;
     assert_eq!(nonsense.len(), 4, "from the beginning");
+}
+
+#[tokio::test]
+async fn the_end_is_told_once_when_the_history_is_deleted() {
+    let rig = Rig::start().await;
+    rig.child("e").await;
+    rig.succeed("e", "7").await;
+    let retention = Retention {
+        updates: Some(Duration::ZERO),
+        envelopes: None,
+    };
+    let later = Utc::now() + Duration::from_hours(1);
+    assert!(rig.store.clean(retention, later).await.unwrap().updates > 0);
+    let events = Events::open(&rig, "e").await.all().await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].json()["result"], 7);
+    let stream = rig.client.get(rig.url("/envelopes/e/stream"));
+    let again = stream
+        .header("Last-Event-ID", &events[0].id)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.status(), StatusCode::NO_CONTENT, "it has seen everything");
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use crate::shape::{Findings, Shape, conform};
 use crate::source::Source;
 use crate::yaml::{Entry, Kind, Node};
 
+/// Longest name of a tool or an actor, in bytes, as the gateway takes it.
+const LONGEST_NAME: usize = 1024;
 /// Seconds, when neither the tool nor `defaults` says otherwise.
 const DEFAULT_TIMEOUT: i64 = 300;
 
@@ -300,13 +302,27 @@ impl Merged {
         if actors.iter().any(String::is_empty) {
             return Err("an actor's name is empty".to_owned());
         }
-        Ok(actors)
+        match actors.iter().find_map(|actor| unfit(actor)) {
+            Some(reason) => Err(format!("an actor's name {reason}")),
+            None => Ok(actors),
+        }
     }
 }
 
 fn invalid_route(at: Position, tool: &str, reason: &str, path: &KeyPath, found: &mut Findings<'_>) {
     let hint = "write `route: [first, second]`, or the name of a template under `routes`";
     found.problem(at, path, format!("{tool}: invalid route: {reason}"), hint);
+}
+
+/// Why envelopes with this name could not be stored.
+fn unfit(name: &str) -> Option<&'static str> {
+    if name.contains('\0') {
+        Some("cannot hold U+0000")
+    } else if name.len() > LONGEST_NAME {
+        Some("is longer than 1024 bytes")
+    } else {
+        None
+    }
 }
 
 fn tool_name(
@@ -327,6 +343,9 @@ fn tool_name(
     if name.is_empty() {
         found.problem(at, &path, "tool name cannot be empty", "add a unique `name:`");
         return None;
+    }
+    if let Some(reason) = unfit(name) {
+        found.problem(at, &path, format!("tool name {reason}"), "rename the tool");
     }
     match names.get(name) {
         Some(first) if first == found.file => {

@@ -117,15 +117,16 @@ impl Hub {
         let mut channels = lock(&self.0.channels);
         let found = channels.get(record.id.as_str()).and_then(Weak::upgrade);
         // After a redrive the ended channel of the attempt before may still have watchers.
-        if let Some(channel) = found
-            && (is_final || !channel.has_ended())
-        {
-            if is_final {
+        let stale = match found {
+            Some(channel) if is_final || !channel.has_ended() => {
                 drop(channels);
-                self.read(&channel, channel.ends());
+                if is_final {
+                    self.read(&channel, channel.ends());
+                }
+                return channel;
             }
-            return channel;
-        }
+            stale => stale,
+        };
         let id: Arc<str> = record.id.as_str().into();
         let channel = Arc::new(Channel::new(
             Arc::clone(&id),
@@ -135,6 +136,8 @@ impl Hub {
         ));
         let replaced = channels.insert(id, Arc::downgrade(&channel));
         drop((channels, replaced));
+        // Ours may be the last hold on it by now, and its end takes the lock.
+        drop(stale);
         self.read(&channel, channel.look());
         channel
     }
@@ -161,7 +164,47 @@ mod tests {
     use asya_gateway_store::sqlite::{SqliteOptions, SqliteStore};
 
     use super::*;
-    use crate::core::testing::record;
+    use crate::core::testing::{record, update};
+
+    #[test]
+    fn a_channel_that_ends_while_somebody_comes_hangs_nobody() {
+        const ROUNDS: u32 = 20_000;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gateway.db");
+        let opening = SqliteStore::open(&file, SqliteOptions::default());
+        let store = Arc::new(runtime.block_on(opening).unwrap());
+        let (hub, _pump) = Hub::new(store, CancellationToken::new());
+        let (sender, leaving) = std::sync::mpsc::channel::<Arc<Channel>>();
+        let (gone, was_gone) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for channel in leaving {
+                drop(channel);
+                gone.send(()).unwrap();
+            }
+        });
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for round in 0..ROUNDS {
+                let record = record("e");
+                let channel = hub.channel(&record);
+                let begun = channel.begin().unwrap();
+                channel.loaded(vec![update("e", 1, true)], true, begun.1);
+                // One watcher leaves while another one comes.
+                sender.send(channel).unwrap();
+                for _ in 0..round % 64 {
+                    std::hint::spin_loop();
+                }
+                let next = hub.channel(&record);
+                was_gone.recv().unwrap();
+                drop(next);
+            }
+            done.send(hub.len()).unwrap();
+        });
+        let left = is_done.recv_timeout(Duration::from_mins(1));
+        assert_eq!(left, Ok(0), "somebody hangs");
+    }
 
     #[tokio::test]
     async fn a_channel_is_forgotten_with_its_last_watcher() {

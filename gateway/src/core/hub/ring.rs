@@ -1,7 +1,9 @@
-//! The latest updates of one envelope, in order, as many as are worth keeping. Pure.
+//! The latest updates of one envelope, in order, as many as are worth keeping: fewer while the rings of all
+//! envelopes together take much memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use asya_gateway_store::Update;
 use asya_runtime_protocol::RawJson;
@@ -10,6 +12,19 @@ use asya_runtime_protocol::RawJson;
 const UPDATES: usize = 256;
 /// Most bytes kept, unless one update alone has more.
 const BYTES: usize = 256 * 1024;
+
+/// The same while all rings together have more than [`ALL`]. The store has the rest.
+const SCARCE: (usize, usize) = (8, 8 * 1024);
+/// Bytes of all rings of this process from which on they are kept short.
+const ALL: usize = 64 * 1024 * 1024;
+
+/// Bytes in all rings of this process.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// Most updates and bytes of one ring, when all rings have so many bytes.
+fn most(kept: usize) -> (usize, usize) {
+    if kept > ALL { SCARCE } else { (UPDATES, BYTES) }
+}
 
 /// The latest updates.
 #[derive(Debug, Default)]
@@ -49,13 +64,17 @@ impl Ring {
             return;
         }
         self.last = update.id;
-        self.bytes += weight(&update);
+        let weight_of_it = weight(&update);
+        self.bytes += weight_of_it;
+        let kept = KEPT.fetch_add(weight_of_it, Ordering::Relaxed);
         self.updates.push_back(update);
-        while self.updates.len() > UPDATES || (self.bytes > BYTES && self.updates.len() > 1) {
+        let (updates, bytes) = most(kept);
+        while self.updates.len() > updates || (self.bytes > bytes && self.updates.len() > 1) {
             let Some(dropped) = self.updates.pop_front() else {
                 break;
             };
             self.bytes -= weight(&dropped);
+            KEPT.fetch_sub(weight(&dropped), Ordering::Relaxed);
             self.floor = dropped.id;
         }
     }
@@ -70,6 +89,12 @@ impl Ring {
             Some(update) => Next::Update(Arc::clone(update)),
             None => Next::Nothing,
         }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -95,6 +120,12 @@ pub(super) fn weight(update: &Update) -> usize {
 mod tests {
     use super::*;
     use crate::core::testing::update;
+
+    #[test]
+    fn rings_are_short_while_all_of_them_take_much() {
+        assert_eq!(most(ALL), (UPDATES, BYTES));
+        assert_eq!(most(ALL + 1), SCARCE);
+    }
 
     fn ids(ring: &Ring, mut after: i64) -> Vec<i64> {
         let mut ids = Vec::new();

@@ -50,7 +50,7 @@ pub(super) fn call_tool() {}
         ("parent" = Option<String>, Query, description = "Direct children of this envelope"),
         ("from" = Option<String>, Query, description = "Made at this instant or later (RFC 3339)"),
         ("before" = Option<String>, Query, description = "Made before this instant (RFC 3339)"),
-        ("limit" = Option<u32>, Query, description = "Envelopes on a page, 1 to 1000; 50 by default, at most 100 with view=full"),
+        ("limit" = Option<u32>, Query, description = "Envelopes on a page, 1 to 1000; 50 by default, at most 100 with view=full. A page of more than 3 MiB ends earlier"),
         ("page" = Option<String>, Query, description = "`next` of the page before"),
         ("view" = Option<String>, Query, description = "basic (default) or full, which has payload and result"),
     ),
@@ -64,6 +64,7 @@ pub(super) fn list_envelopes() {}
         (status = 400, response = Refused),
         (status = 409, description = "The id is taken, with another parent or route", content((String = "text/plain"), (Problem = "application/problem+json"))),
         (status = 413, response = Refused),
+        (status = 503, description = "The store did not take it; send it again", content((String = "text/plain"), (Problem = "application/problem+json"))),
     ))]
 pub(super) fn create_child() {}
 
@@ -123,7 +124,7 @@ pub(super) fn envelope_active() {}
 #[utoipa::path(get, path = "/envelopes/{id}/children", tag = "envelopes",
     params(
         ("id" = String, Path),
-        ("limit" = Option<u32>, Query, description = "Envelopes on a page, 1 to 1000"),
+        ("limit" = Option<u32>, Query, description = "Envelopes on a page, 1 to 1000; at most 100 with view=full. A page of more than 3 MiB ends earlier"),
         ("page" = Option<String>, Query, description = "`next` of the page before"),
         ("view" = Option<String>, Query, description = "basic (default) or full"),
     ),
@@ -146,6 +147,7 @@ pub(super) fn envelope_children() {}
         (status = 400, response = Refused),
         (status = 404, response = Refused),
         (status = 413, response = Refused),
+        (status = 503, description = "The store did not take it; send it again", content((String = "text/plain"), (Problem = "application/problem+json"))),
     ))]
 pub(super) fn report_progress() {}
 
@@ -157,6 +159,7 @@ pub(super) fn report_progress() {}
         (status = 400, response = Refused),
         (status = 404, response = Refused),
         (status = 413, response = Refused),
+        (status = 503, description = "The store did not take it; send it again", content((String = "text/plain"), (Problem = "application/problem+json"))),
     ))]
 pub(super) fn report_final() {}
 

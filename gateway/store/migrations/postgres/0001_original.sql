@@ -71,8 +71,9 @@ BEGIN
         ALTER TABLE envelopes ENABLE TRIGGER USER;
         ALTER TABLE envelopes ADD CONSTRAINT envelopes_status_check
             CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'unknown'));
+        -- Where the check is there, the original has been through the history too, and nobody waits for it once more.
+        UPDATE envelope_updates SET status = lower(status) WHERE status <> lower(status);
     END IF;
-    UPDATE envelope_updates SET status = lower(status) WHERE status <> lower(status);
 END
 $$;
 

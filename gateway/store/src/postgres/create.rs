@@ -3,7 +3,7 @@
 //! A statement is a transaction by itself, so that a batch costs one round trip and one flush of the log. An insert
 //! whose answer was lost runs again: what is there already, and is ours to the microsecond, was stored by the first run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::columns::int32;
 use super::database::Database;
 use super::failure::broken;
-use super::insert::{Find, Insert, Row};
+use super::insert::{Adopt, Find, Inherited, Insert, Row};
 use crate::model::{Created, NewEnvelope};
 use crate::state::creation::{check, record_of};
 use crate::store::{Result, StoreError};
@@ -47,6 +47,11 @@ impl Desk {
         let (waiting, orders) = mpsc::unbounded_channel();
         tokio::spawn(serve(database, mirror, orders));
         Self { waiting }
+    }
+
+    /// Whether somebody works at it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.waiting.is_closed()
     }
 
     /// Stores one envelope.
@@ -163,7 +168,8 @@ fn again(error: &StoreError) -> StoreError {
 /// Inserts rows; one outcome for each. The outer error is about all of them.
 async fn insert(database: &Database, mirror: bool, rows: &[Row]) -> Result<Vec<Result<Created>>> {
     let work = Insert::new(rows, mirror);
-    let inserted = database.run(&work).await?;
+    let mut inserted = database.run(&work).await?;
+    adopt(database, rows, &mut inserted).await?;
     let was_repeated = work.was_repeated();
     let outcomes = rows.iter().map(|row| async {
         match inserted.get(row.record.id.as_str()) {
@@ -172,6 +178,24 @@ async fn insert(database: &Database, mirror: bool, rows: &[Row]) -> Result<Vec<R
         }
     });
     Ok(join_all(outcomes).await)
+}
+
+/// Of a child and its parent that are stored at the same moment neither sees the other. Each looks once more when it is
+/// there, so that whoever comes last sees both.
+async fn adopt(database: &Database, rows: &[Row], inserted: &mut HashMap<String, Inherited>) -> Result<()> {
+    // What has a message was called, and nothing can have come of it yet.
+    let registered = rows.iter().filter(|row| row.new.outbox.is_none());
+    let mut ids: Vec<_> = registered.map(|row| row.record.id.clone()).collect();
+    while !ids.is_empty() {
+        let adopted = database.run(&Adopt(&ids)).await?;
+        ids = adopted.keys().cloned().collect();
+        for (id, inherited) in adopted {
+            if let Some(row) = inserted.get_mut(&id) {
+                *row = inherited;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is there instead of a row that was not inserted.

@@ -15,7 +15,8 @@ pub(super) enum Kind {
     Lost,
     /// The server undid the transaction for the sake of another one: run it again.
     Again,
-    /// Nothing was begun, because no connection was free or could be made.
+    /// It cannot be done now, and a moment is not enough: no connection can be had, a disk is full, a login is being
+    /// changed.
     Busy,
     /// Tables or columns are not there.
     Schema,
@@ -36,15 +37,30 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
+/// Classes of errors that say nothing about what was asked.
+const CIRCUMSTANCES: [&str; 5] = ["53", "55", "57", "58", "XX"];
+
+/// Whether the server does not let us in.
+fn is_of_login(code: &str) -> bool {
+    code.starts_with("28") || code.starts_with("3D")
+}
+
 /// By the class of the code, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind_of_code(code: &str) -> Kind {
     match code {
-        // Of all resources only memory and places for connections come back soon. And a server that has just become a
-        // standby (25006): the next connection may lead to the new primary.
-        "53200" | "53300" | "25006" => Kind::Lost,
-        "40001" | "40P01" | "55P03" => Kind::Again,
+        // Of all resources only memory and places for connections come back soon. A session that the server has ended
+        // for being slow (25P03, 25P04). And a server that has just become a standby (25006): the next connection may
+        // lead to the new primary.
+        "53200" | "53300" | "25006" | "25P03" | "25P04" => Kind::Lost,
+        // 57014: a limit of the role or an administrator has ended the statement.
+        "40001" | "40P01" | "55P03" | "57014" => Kind::Again,
         "42P01" | "42703" | "3F000" => Kind::Schema,
+        // Damage is where it is: one row must not keep others waiting.
+        "XX001" | "XX002" => Kind::Refused,
         code if code.starts_with("08") || code.starts_with("57P") => Kind::Lost,
+        // Resources, states of objects, the operator, the system, the server itself: none of it is about what was
+        // asked. A login or a database (28, 3D) was good at the start, and is being changed.
+        code if CIRCUMSTANCES.iter().any(|class| code.starts_with(class)) || is_of_login(code) => Kind::Busy,
         _ => Kind::Refused,
     }
 }
@@ -92,8 +108,12 @@ pub(super) fn connect_error(address: &Address, error: &sqlx::Error) -> StoreErro
         other => other.to_string(),
     };
     let told = Box::new(Words(format!("cannot connect to {address}: {said}")));
+    let is_refused = |error: &dyn DatabaseError| {
+        let code = error.code().unwrap_or_default();
+        is_of_login(&code) || kind_of_code(&code) == Kind::Refused
+    };
     match error {
-        sqlx::Error::Database(_) if kind(error) == Kind::Refused => StoreError::Broken(told),
+        sqlx::Error::Database(error) if is_refused(error.as_ref()) => StoreError::Broken(told),
         sqlx::Error::Configuration(_) => StoreError::Broken(told),
         _ => StoreError::Unavailable(told),
     }
@@ -114,7 +134,14 @@ mod tests {
         assert_eq!(kind_of_code("08006"), Kind::Lost);
         assert_eq!(kind_of_code("40P01"), Kind::Again);
         assert_eq!(kind_of_code("42P01"), Kind::Schema);
-        assert_eq!(kind_of_code("28P01"), Kind::Refused);
+        assert_eq!(kind_of_code("57014"), Kind::Again);
+        for circumstance in [
+            "53100", "53400", "55000", "57000", "58030", "XX000", "28P01", "28000", "3D000",
+        ] {
+            assert_eq!(kind_of_code(circumstance), Kind::Busy, "{circumstance}");
+        }
         assert_eq!(kind_of_code("23505"), Kind::Refused);
+        assert_eq!(kind_of_code("XX001"), Kind::Refused);
+        assert_eq!(kind_of_code("22P05"), Kind::Refused);
     }
 }

@@ -4,6 +4,9 @@
 //! commit late. The place of an update is therefore its transaction and its id, and updates are shown once every older
 //! transaction has ended: nothing can appear before them any more. A long transaction anywhere in the cluster delays
 //! the feed (and only the feed: the history of one envelope is in order by the lock on its row).
+//!
+//! Numbers of transactions belong to a cluster. After a dump was restored in another one, old updates may bear numbers
+//! that are still to come; they are not in the feed, and a cursor from before lies beyond its end.
 
 use std::sync::Arc;
 
@@ -57,6 +60,19 @@ fn transaction(text: &str) -> sqlx::Result<i64> {
     text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
+/// The last column is true in a database that was restored from a dump of a cluster with more transactions behind it:
+/// what is written now would come before what was deleted there.
+const BOUNDS: &str = "\
+    SELECT f.tx::text, f.id, last.tx::text, last.id, f.tx > pg_snapshot_xmax(pg_current_snapshot()) \
+    FROM asya_feed f LEFT JOIN LATERAL ( \
+        SELECT tx, id FROM envelope_updates WHERE tx < pg_snapshot_xmin(pg_current_snapshot()) \
+        ORDER BY tx DESC, id DESC LIMIT 1 \
+    ) AS last ON true";
+
+const BEGIN_ANEW: &str = "\
+    UPDATE asya_feed SET tx = pg_snapshot_xmin(pg_current_snapshot()), id = 0 \
+    WHERE tx > pg_snapshot_xmax(pg_current_snapshot())";
+
 /// Where the history ends at present, and from where it is complete.
 pub(super) struct Bounds;
 
@@ -65,14 +81,11 @@ impl Work for Bounds {
     const NAME: &'static str = "feed_bounds";
 
     async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Self::Out> {
-        let row = sqlx::query(
-            "SELECT f.tx::text, f.id, last.tx::text, last.id FROM asya_feed f LEFT JOIN LATERAL ( \
-                 SELECT tx, id FROM envelope_updates WHERE tx < pg_snapshot_xmin(pg_current_snapshot()) \
-                 ORDER BY tx DESC, id DESC LIMIT 1 \
-             ) AS last ON true",
-        )
-        .fetch_one(connection)
-        .await?;
+        let mut row = sqlx::query(BOUNDS).fetch_one(&mut *connection).await?;
+        if row.try_get(4)? {
+            sqlx::query(BEGIN_ANEW).execute(&mut *connection).await?;
+            row = sqlx::query(BOUNDS).fetch_one(connection).await?;
+        }
         let oldest = FeedCursor {
             transaction: transaction(row.try_get(0)?)?,
             update: row.try_get(1)?,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::columns::{array_literal, column, int32, json_text, microseconds, milliseconds, seconds};
@@ -27,6 +28,7 @@ pub(super) struct Row {
 pub(super) struct Inherited {
     tenant: Option<String>,
     deadline: Option<DateTime<Utc>>,
+    version: i64,
 }
 
 impl Inherited {
@@ -35,6 +37,7 @@ impl Inherited {
         Record {
             tenant: self.tenant.clone(),
             deadline: self.deadline,
+            version: self.version,
             ..record.clone()
         }
     }
@@ -79,13 +82,13 @@ const INSERT: &str = "\
             g.created_at, g.created_at, 0, g.key, g.hash \
         FROM given g LEFT JOIN envelopes p ON p.id = g.parent_id \
         ON CONFLICT DO NOTHING \
-        RETURNING id, tenant, deadline \
+        RETURNING id, tenant, deadline, version \
     ), waiting AS ( \
         INSERT INTO asya_outbox (envelope_id, attempt, actor, message_id, body, leased_until) \
         SELECT g.id, 1, g.actor, g.message_id, g.body, clock_timestamp() + g.lease * interval '1 microsecond' \
         FROM given g JOIN added a ON a.id = g.id WHERE g.actor IS NOT NULL \
     ) \
-    SELECT id, tenant, deadline FROM added";
+    SELECT id, tenant, deadline, version FROM added";
 
 impl Work for Insert<'_> {
     type Out = HashMap<String, Inherited>;
@@ -124,14 +127,40 @@ impl Work for Insert<'_> {
             .bind(self.mirror)
             .fetch_all(connection)
             .await?;
-        let inherited = |row: &sqlx::postgres::PgRow| {
-            let inherited = Inherited {
-                tenant: row.try_get(1)?,
-                deadline: row.try_get(2)?,
-            };
-            Ok((row.try_get(0)?, inherited))
-        };
         inserted.iter().map(inherited).collect()
+    }
+}
+
+fn inherited(row: &PgRow) -> sqlx::Result<(String, Inherited)> {
+    let inherited = Inherited {
+        tenant: row.try_get(1)?,
+        deadline: row.try_get(2)?,
+        version: row.try_get(3)?,
+    };
+    Ok((row.try_get(0)?, inherited))
+}
+
+/// Lets children take after their parents: among these envelopes, and what is right below them. A child that comes
+/// together with its parent, or before it, finds none when it is inserted.
+pub(super) struct Adopt<'a>(pub(super) &'a [String]);
+
+impl Work for Adopt<'_> {
+    type Out = HashMap<String, Inherited>;
+    const NAME: &'static str = "create";
+
+    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Self::Out> {
+        let adopted = sqlx::query(
+            "UPDATE envelopes c SET tenant = coalesce(c.tenant, p.tenant), deadline = coalesce(c.deadline, p.deadline), \
+                 version = c.version + 1 \
+             FROM envelopes p WHERE p.id = c.parent_id AND (c.id = ANY($1) OR c.parent_id = ANY($1)) \
+                 AND (c.tenant IS NULL AND p.tenant IS NOT NULL OR c.deadline IS NULL AND p.deadline IS NOT NULL \
+                     AND c.status NOT IN ('succeeded', 'failed')) \
+             RETURNING c.id, c.tenant, c.deadline, c.version",
+        )
+        .bind(self.0)
+        .fetch_all(connection)
+        .await?;
+        adopted.iter().map(inherited).collect()
     }
 }
 

@@ -13,8 +13,8 @@ use super::database::{Database, Work, connect};
 use super::failure::store_error;
 use crate::store::{Lead, Result};
 
-/// Held by whoever leads: "asya" and a number.
-const LOCK: i64 = 0x6173_7961_0000_0002;
+/// Held by whoever leads, together with the number of the table: "asya". Each schema of a database has a leader.
+const LOCK: i32 = 0x6173_7961;
 
 /// How long the server may take to answer that it is still there.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -37,8 +37,8 @@ impl Work for IsTaken {
     async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
-                 WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted \
-                     AND l.classid::bigint = $1::bigint >> 32 AND l.objid::bigint = $1::bigint & 4294967295)",
+                 WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted \
+                     AND l.classid = $1::int::oid AND l.objid = 'envelopes'::regclass)",
         )
         .bind(LOCK)
         .fetch_one(connection)
@@ -66,11 +66,12 @@ pub(super) async fn lead(address: &Address, database: &Database) -> Result<Optio
             .await
             .map_err(failed)?;
     }
-    let is_ours: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-        .bind(LOCK)
-        .fetch_one(&mut connection)
-        .await
-        .map_err(failed)?;
+    let is_ours: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_lock($1, 'envelopes'::regclass::oid::int)")
+            .bind(LOCK)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
     if !is_ours {
         connection.close().await.map_err(failed)?;
         return Ok(None);

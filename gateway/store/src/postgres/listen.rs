@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,20 +27,20 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Starts to listen: what is changed after this has returned is told.
-pub(super) async fn listen(address: &Address, stop: CancellationToken) -> Result<broadcast::Sender<Changed>> {
+/// Starts to listen, in a task: what is changed after this has returned is told.
+pub(super) async fn listen(address: &Address, stop: CancellationToken) -> Result<(broadcast::Sender<Changed>, JoinHandle<()>)> {
     let ear = Ear::open(address)
         .await
         .map_err(|error| connect_error(address, &error))?;
     let (changes, _) = broadcast::channel(BACKLOG);
     let told = changes.clone();
     let address = address.clone();
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         let _ = stop
             .run_until_cancelled_owned(Box::pin(keep_listening(address, ear, told)))
             .await;
     });
-    Ok(changes)
+    Ok((changes, listening))
 }
 
 /// For ever, over any number of connections.

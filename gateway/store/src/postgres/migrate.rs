@@ -42,6 +42,10 @@ const SCRIPTS: &[Script] = &[
         name: "indexes",
         text: include_str!("../../migrations/postgres/0003_indexes.sql"),
     },
+    Script {
+        name: "upkeep",
+        text: include_str!("../../migrations/postgres/0004_upkeep.sql"),
+    },
 ];
 
 /// The changes of the original's Sqitch project `asya-gateway`, in their order (contract gateway §7).
@@ -225,6 +229,10 @@ async fn step(address: &Address, connection: &mut PgConnection) -> Result<u32> {
 
 async fn try_step(connection: &mut PgConnection) -> sqlx::Result<i32> {
     let mut transaction = connection.begin().await?;
+    // A limit of the role for statements is not about migrations: an index over a long history takes its time.
+    sqlx::raw_sql("SET LOCAL statement_timeout = 0")
+        .execute(&mut *transaction)
+        .await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(LOCK)
         .execute(&mut *transaction)

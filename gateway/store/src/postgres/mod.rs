@@ -32,12 +32,14 @@ mod reads;
 mod rows;
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sqlx::Connection as _;
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use address::{Address, AddressError};
@@ -51,7 +53,7 @@ use self::database::{Database, Work};
 use self::failure::broken;
 use crate::model::{
     ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage,
-    NewEnvelope, OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Update, View,
+    NewEnvelope, OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Unfinished, Update, View,
 };
 use crate::store::{Changed, Cleaned, Lead, OutboxOutcome, Result, Store};
 
@@ -62,6 +64,7 @@ pub struct PostgresStore {
     desk: Desk,
     mirror: bool,
     changes: broadcast::Sender<Changed>,
+    listening: JoinHandle<()>,
     stop: CancellationToken,
     _stops_with_us: DropGuard,
 }
@@ -87,13 +90,14 @@ impl PostgresStore {
         }
         close(connection).await;
         let stop = CancellationToken::new();
-        let changes = listen::listen(&options.address, stop.clone()).await?;
+        let (changes, listening) = listen::listen(&options.address, stop.clone()).await?;
         let database = Database::new(&options);
         Ok(Self {
             desk: Desk::open(database.clone(), options.mirror),
             database,
             mirror: options.mirror,
             changes,
+            listening,
             _stops_with_us: stop.clone().drop_guard(),
             stop,
             address: options.address,
@@ -142,7 +146,12 @@ impl Store for PostgresStore {
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.database.run(&reads::Ping))
+        Box::pin(async move {
+            if self.listening.is_finished() || !self.desk.is_open() {
+                return Err(broken("the store is closed, or a task of it has ended before its time"));
+            }
+            self.database.run(&reads::Ping).await
+        })
     }
 
     fn create(&self, new: NewEnvelope, lease: Duration) -> BoxFuture<'_, Result<Created>> {
@@ -189,12 +198,21 @@ impl Store for PostgresStore {
         })
     }
 
-    fn unfinished_below<'a>(&'a self, id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn unfinished_below<'a>(&'a self, id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Unfinished>>> {
         Box::pin(async move {
             if !can_exist(id) {
                 return Ok(Vec::new());
             }
             self.database.run(&reads::UnfinishedBelow { id, limit }).await
+        })
+    }
+
+    fn cancelled_above<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(async move {
+            if !can_exist(id) {
+                return Ok(None);
+            }
+            self.database.run(&reads::CancelledAbove(id)).await
         })
     }
 
@@ -234,8 +252,8 @@ impl Store for PostgresStore {
         Box::pin(self.database.run(&outbox::Depth))
     }
 
-    fn expired(&self, now: DateTime<Utc>, limit: u32) -> BoxFuture<'_, Result<Vec<String>>> {
-        Box::pin(async move { self.database.run(&reads::Expired { now, limit }).await })
+    fn expired(&self, passed: Range<DateTime<Utc>>, limit: u32) -> BoxFuture<'_, Result<Vec<Unfinished>>> {
+        Box::pin(async move { self.database.run(&reads::Expired { passed, limit }).await })
     }
 
     fn cancellations(&self, now: DateTime<Utc>) -> BoxFuture<'_, Result<Vec<CancelNotice>>> {

@@ -1,13 +1,16 @@
 //! What is only read: one envelope, lists, children, history, and what is due.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
 
 use super::columns::instant;
 use super::database::Work;
 use super::rows::{basic_columns, basic_record, full_columns, full_record, update, update_columns};
 use crate::model::{
-    CancelNotice, ChildCounts, Filter, Key, ListPage, Outcome, Page, Record, Status, Update, View,
+    CancelNotice, ChildCounts, Filter, Key, ListPage, Outcome, Page, Record, Status, Unfinished, Update, View,
 };
 
 /// Most records of one page.
@@ -52,6 +55,13 @@ impl Work for Get<'_> {
     }
 }
 
+/// Whose turn it is: the actor that was reported last, else the one that the route began with.
+macro_rules! turn {
+    () => {
+        "coalesce(e.current_actor_name, e.route_actors[e.route_current + 1])"
+    };
+}
+
 /// Envelopes that match, newest first.
 pub(super) struct List<'a> {
     pub(super) filter: &'a Filter,
@@ -69,15 +79,17 @@ impl List<'_> {
             (" AND e.tenant = ", &filter.tenant),
             (" AND e.tool = ", &filter.tool),
             (" AND e.parent_id = ", &filter.parent_id),
-            (
-                " AND coalesce(e.current_actor_name, e.route_actors[e.route_current + 1]) = ",
-                &filter.actor,
-            ),
+            (concat!(" AND ", turn!(), " = "), &filter.actor),
         ];
         for (condition, value) in texts {
             if let Some(value) = value {
                 query.push(condition).push_bind(value.clone());
             }
+        }
+        if let Some(actor) = &filter.actor {
+            // What the index has of it.
+            query.push(concat!(" AND left(", turn!(), ", 256) = left("));
+            query.push_bind(actor.clone()).push(", 256)");
         }
         if !filter.statuses.is_empty() {
             let words: Vec<_> = filter.statuses.iter().map(|status| status.as_str()).collect();
@@ -104,17 +116,13 @@ impl List<'_> {
 
 fn push_outcomes(query: &mut QueryBuilder<Postgres>, outcomes: &[Outcome]) {
     let words: Vec<_> = outcomes.iter().map(|outcome| outcome.as_str()).collect();
-    query.push(" AND (e.outcome = ANY(").push_bind(words);
     // Rows of the original have none: there the status says it.
-    let statuses: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, Outcome::Succeeded | Outcome::Failed))
-        .map(|outcome| outcome.as_str())
-        .collect();
-    query
-        .push(") OR (e.outcome IS NULL AND e.status = ANY(")
-        .push_bind(statuses);
-    query.push(")))");
+    query.push(" AND e.status IN ('succeeded', 'failed') AND coalesce(e.outcome, e.status) ");
+    match words[..] {
+        // The index has those of one outcome in the order of the list.
+        [word] => query.push("= ").push_bind(word),
+        _ => query.push("= ANY(").push_bind(words).push(")"),
+    };
 }
 
 fn push_key(query: &mut QueryBuilder<Postgres>, key: &Key) {
@@ -160,8 +168,8 @@ impl Work for List<'_> {
 macro_rules! below {
     () => {
         "WITH RECURSIVE below AS ( \
-             SELECT id, status FROM envelopes WHERE parent_id = $1 \
-             UNION SELECT c.id, c.status FROM envelopes c JOIN below b ON c.parent_id = b.id \
+             SELECT id, status, attempt FROM envelopes WHERE parent_id = $1 \
+             UNION SELECT c.id, c.status, c.attempt FROM envelopes c JOIN below b ON c.parent_id = b.id \
          ) "
     };
 }
@@ -193,26 +201,56 @@ impl Work for Children<'_> {
     }
 }
 
-/// Ids of all envelopes below one that are not final.
+/// All envelopes below one that are not final.
 pub(super) struct UnfinishedBelow<'a> {
     pub(super) id: &'a str,
     pub(super) limit: u32,
 }
 
 impl Work for UnfinishedBelow<'_> {
-    type Out = Vec<String>;
+    type Out = Vec<Unfinished>;
     const NAME: &'static str = "unfinished_below";
 
-    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<Unfinished>> {
         let statement = concat!(
             below!(),
-            "SELECT id FROM below WHERE id <> $1 AND status NOT IN ('succeeded', 'failed') ORDER BY id LIMIT $2"
+            "SELECT id, attempt FROM below WHERE id <> $1 AND status NOT IN ('succeeded', 'failed') \
+             ORDER BY id LIMIT $2"
         );
-        sqlx::query_scalar(statement)
+        let rows = sqlx::query(statement)
             .bind(self.id)
             .bind(i64::from(self.limit))
             .fetch_all(connection)
-            .await
+            .await?;
+        rows.iter().map(unfinished).collect()
+    }
+}
+
+fn unfinished(row: &PgRow) -> sqlx::Result<Unfinished> {
+    Ok(Unfinished {
+        id: row.try_get(0)?,
+        attempt: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or(1),
+    })
+}
+
+/// The reason of a cancellation of an envelope or of one above it.
+pub(super) struct CancelledAbove<'a>(pub(super) &'a str);
+
+impl Work for CancelledAbove<'_> {
+    type Out = Option<String>;
+    const NAME: &'static str = "cancelled_above";
+
+    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+        sqlx::query_scalar(
+            "WITH RECURSIVE above AS ( \
+                 SELECT id, parent_id, attempt FROM envelopes WHERE id = $1 \
+                 UNION SELECT p.id, p.parent_id, p.attempt FROM envelopes p JOIN above a ON p.id = a.parent_id \
+             ) SELECT c.reason FROM above a \
+             JOIN asya_cancellations c ON c.envelope_id = a.id AND c.attempt >= a.attempt LIMIT 1",
+        )
+        .bind(self.0)
+        .fetch_optional(connection)
+        .await
     }
 }
 
@@ -246,23 +284,25 @@ impl Work for Updates<'_> {
 
 /// Envelopes whose time is over.
 pub(super) struct Expired {
-    pub(super) now: DateTime<Utc>,
+    pub(super) passed: Range<DateTime<Utc>>,
     pub(super) limit: u32,
 }
 
 impl Work for Expired {
-    type Out = Vec<String>;
+    type Out = Vec<Unfinished>;
     const NAME: &'static str = "expired";
 
-    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-        sqlx::query_scalar(
-            "SELECT id FROM envelopes \
-             WHERE deadline < $1 AND status IN ('pending', 'running', 'unknown') ORDER BY deadline LIMIT $2",
+    async fn run(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<Unfinished>> {
+        let rows = sqlx::query(
+            "SELECT id, attempt FROM envelopes WHERE deadline >= $1 AND deadline < $2 \
+             AND status IN ('pending', 'running', 'unknown') ORDER BY deadline LIMIT $3",
         )
-        .bind(self.now)
+        .bind(self.passed.start)
+        .bind(self.passed.end)
         .bind(i64::from(self.limit))
         .fetch_all(connection)
-        .await
+        .await?;
+        rows.iter().map(unfinished).collect()
     }
 }
 
@@ -281,7 +321,7 @@ impl Work for Cancellations {
         .bind(self.0)
         .fetch_all(connection)
         .await?;
-        let notice = |row: &sqlx::postgres::PgRow| {
+        let notice = |row: &PgRow| {
             Ok(CancelNotice {
                 envelope_id: row.try_get(0)?,
                 attempt: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or(1),

@@ -1,5 +1,7 @@
 //! What is read, beside the writer: each on a connection of the pool, which sees what was committed.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite};
@@ -8,7 +10,7 @@ use super::error::Failure;
 use super::rows::{BASIC, FULL, UPDATE, actor, micros, notice, record, update};
 use crate::model::{
     ActorRow, CancelNotice, ChildCounts, FeedCursor, FeedEntry, Filter, Key, ListPage, OutboxDepth, Outcome,
-    Page, Record, Status, Update, View,
+    Page, Record, Status, Unfinished, Update, View,
 };
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -51,8 +53,25 @@ pub(super) async fn get(pool: &SqlitePool, id: &str, view: View) -> Result<Optio
 
 pub(super) async fn list(pool: &SqlitePool, filter: &Filter, page: Page) -> Result<ListPage> {
     let size = page.size.clamp(1, 1000);
-    let mut query = QueryBuilder::new(select(page.view));
-    query.push(" WHERE true");
+    let rows = list_query("", filter, &page, size)
+        .build()
+        .fetch_all(pool)
+        .await?;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let is_full = page.view == View::Full;
+    let read = rows.iter().take(size).map(|row| record(row, is_full));
+    let records = read.collect::<Result<Vec<_>>>()?;
+    let last = records.last().filter(|_| rows.len() > size);
+    let next = last.map(|last| Key {
+        created_us: micros(last.created_at),
+        id: last.id.clone(),
+    });
+    Ok(ListPage { records, next })
+}
+
+/// The question for a page, after `prefix`, which is empty or explains it.
+fn list_query(prefix: &str, filter: &Filter, page: &Page, size: u32) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(format!("{prefix}{} WHERE true", select(page.view)));
     push_filter(&mut query, filter);
     if let Some(Key { created_us, id }) = &page.after {
         query.push(" AND (e.created_at, e.id) < (");
@@ -65,17 +84,7 @@ pub(super) async fn list(pool: &SqlitePool, filter: &Filter, page: Page) -> Resu
     query.push(" ORDER BY e.created_at DESC, e.id DESC LIMIT ");
     // One more, to see whether there is a next page.
     query.push_bind(i64::from(size) + 1);
-    let rows = query.build().fetch_all(pool).await?;
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let is_full = page.view == View::Full;
-    let read = rows.iter().take(size).map(|row| record(row, is_full));
-    let records = read.collect::<Result<Vec<_>>>()?;
-    let last = records.last().filter(|_| rows.len() > size);
-    let next = last.map(|last| Key {
-        created_us: micros(last.created_at),
-        id: last.id.clone(),
-    });
-    Ok(ListPage { records, next })
+    query
 }
 
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
@@ -99,15 +108,19 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &Filter) {
             list.push_bind(status.as_str());
         }
         query.push(")");
+        // In the words of an index, which it is found by.
         if !filter.statuses.iter().any(|status| status.is_final()) {
-            // In the words of the index over what is not final, which it is found by.
             query.push(" AND e.status IN ('pending', 'running', 'unknown')");
+        } else if filter.statuses.len() == 1 {
+            query.push(" AND e.status IN ('succeeded', 'failed')");
         }
     }
     if !filter.outcomes.is_empty() {
-        query.push(
-            " AND coalesce(e.outcome, CASE WHEN e.status IN ('succeeded', 'failed') THEN e.status END) IN (",
-        );
+        // The index has those of one outcome in the order of the list; of several it would have to be sorted.
+        let plus = if filter.outcomes.len() == 1 { "" } else { "+" };
+        query.push(format!(
+            " AND e.status IN ('succeeded', 'failed') AND {plus}coalesce(e.outcome, e.status) IN ("
+        ));
         let mut list = query.separated(", ");
         for outcome in &filter.outcomes {
             list.push_bind(Outcome::as_str(*outcome));
@@ -142,18 +155,32 @@ pub(super) async fn children(pool: &SqlitePool, id: &str) -> Result<ChildCounts>
     Ok(counts)
 }
 
-pub(super) async fn unfinished_below(pool: &SqlitePool, id: &str, limit: u32) -> Result<Vec<String>> {
+pub(super) async fn unfinished_below(pool: &SqlitePool, id: &str, limit: u32) -> Result<Vec<Unfinished>> {
     let sql = concat!(
         below!(),
-        "SELECT e.id FROM below AS b JOIN envelopes AS e ON e.id = b.id
+        "SELECT e.id, e.attempt FROM below AS b JOIN envelopes AS e ON e.id = b.id
         WHERE e.id <> ?1 AND e.status NOT IN ('succeeded', 'failed') LIMIT ?2"
     );
     let query = sqlx::query(sql).bind(id).bind(i64::from(limit));
-    first_column(&query.fetch_all(pool).await?)
+    query.fetch_all(pool).await?.iter().map(unfinished).collect()
 }
 
-fn first_column(rows: &[SqliteRow]) -> Result<Vec<String>> {
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+fn unfinished(row: &SqliteRow) -> Result<Unfinished> {
+    Ok(Unfinished {
+        id: row.try_get(0)?,
+        attempt: row.try_get(1)?,
+    })
+}
+
+pub(super) async fn cancelled_above(pool: &SqlitePool, id: &str) -> Result<Option<String>> {
+    let sql = "WITH RECURSIVE above (id, parent_id, attempt) AS (
+            SELECT id, parent_id, attempt FROM envelopes WHERE id = ?1
+            UNION SELECT p.id, p.parent_id, p.attempt FROM above AS a JOIN envelopes AS p ON p.id = a.parent_id
+        )
+        SELECT c.reason FROM above AS a
+        JOIN cancellations AS c ON c.envelope_id = a.id AND c.attempt >= a.attempt LIMIT 1";
+    let row = sqlx::query(sql).bind(id).fetch_optional(pool).await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 pub(super) async fn updates(pool: &SqlitePool, id: &str, after: i64, limit: u32) -> Result<Vec<Update>> {
@@ -219,11 +246,18 @@ pub(super) async fn outbox_depth(pool: &SqlitePool) -> Result<OutboxDepth> {
     })
 }
 
-pub(super) async fn expired(pool: &SqlitePool, now: DateTime<Utc>, limit: u32) -> Result<Vec<String>> {
-    let sql = "SELECT id FROM envelopes
-        WHERE deadline < ?1 AND status IN ('pending', 'running', 'unknown') ORDER BY deadline LIMIT ?2";
-    let query = sqlx::query(sql).bind(micros(now)).bind(i64::from(limit));
-    first_column(&query.fetch_all(pool).await?)
+pub(super) async fn expired(
+    pool: &SqlitePool,
+    passed: Range<DateTime<Utc>>,
+    limit: u32,
+) -> Result<Vec<Unfinished>> {
+    let sql = "SELECT id, attempt FROM envelopes WHERE deadline >= ?1 AND deadline < ?2
+        AND status IN ('pending', 'running', 'unknown') ORDER BY deadline LIMIT ?3";
+    let query = sqlx::query(sql)
+        .bind(micros(passed.start))
+        .bind(micros(passed.end))
+        .bind(i64::from(limit));
+    query.fetch_all(pool).await?.iter().map(unfinished).collect()
 }
 
 pub(super) async fn cancellations(pool: &SqlitePool, now: DateTime<Utc>) -> Result<Vec<CancelNotice>> {
@@ -238,4 +272,86 @@ pub(super) async fn actors(pool: &SqlitePool) -> Result<Vec<ActorRow>> {
         "SELECT cluster, namespace, name, observed_at, body FROM actors ORDER BY cluster, namespace, name";
     let rows = sqlx::query(sql).fetch_all(pool).await?;
     rows.iter().map(actor).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail where they stand")]
+mod tests {
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::*;
+
+    /// How a list is read.
+    async fn plan(store: &SqliteStore, filter: &Filter) -> String {
+        let page = Page {
+            size: 10,
+            after: Some(Key {
+                created_us: 1,
+                id: "a".to_owned(),
+            }),
+            view: View::Full,
+        };
+        let mut query = list_query("EXPLAIN QUERY PLAN ", filter, &page, 10);
+        let rows = query.build().fetch_all(&store.readers).await.unwrap();
+        let lines = rows.iter().map(|row| row.get::<String, _>("detail"));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn every_filter_is_found_by_an_index_in_the_order_of_the_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gateway.db");
+        let store = SqliteStore::open(file, SqliteOptions::default()).await.unwrap();
+        let text = || Some("x".to_owned());
+        let all = Filter::default;
+        let cases = [
+            ("envelopes_newest", all()),
+            (
+                "envelopes_of_tool",
+                Filter {
+                    tool: text(),
+                    ..all()
+                },
+            ),
+            (
+                "envelopes_of_turn",
+                Filter {
+                    actor: text(),
+                    ..all()
+                },
+            ),
+            (
+                "envelopes_of_tenant",
+                Filter {
+                    tenant: text(),
+                    ..all()
+                },
+            ),
+            (
+                "envelopes_of_parent",
+                Filter {
+                    parent_id: text(),
+                    ..all()
+                },
+            ),
+            (
+                "envelopes_ended",
+                Filter {
+                    statuses: [Status::Failed].into(),
+                    ..all()
+                },
+            ),
+            (
+                "envelopes_of_outcome",
+                Filter {
+                    outcomes: [Outcome::TimedOut].into(),
+                    ..all()
+                },
+            ),
+        ];
+        for (index, filter) in cases {
+            let plan = plan(&store, &filter).await;
+            assert!(plan.contains(&format!("USING INDEX {index} ")), "{index}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{index}: {plan}");
+        }
+    }
 }

@@ -15,7 +15,10 @@ use crate::store::StoreError;
 
 /// The steps to the present tables; the number of steps that a file has taken is its `user_version`. Steps are only
 /// ever added.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_tables.sql"),
+    include_str!("../../migrations/sqlite/0002_lists.sql"),
+];
 /// Marks the file as ours, kept in `application_id`: "asyg" in ASCII.
 const APPLICATION_ID: i64 = 0x6173_7967;
 

@@ -96,6 +96,20 @@ async fn clean_envelopes(connection: &mut SqliteConnection, before: i64) -> Resu
     Ok(cleaning)
 }
 
+/// Lets what is right below an envelope take after it; returns the ids of what has changed.
+pub(super) async fn adopt(connection: &mut SqliteConnection, parent: &str) -> Result<Vec<String>> {
+    let sql = "UPDATE envelopes AS c SET tenant = coalesce(c.tenant, p.tenant),
+            deadline = CASE WHEN c.status IN ('succeeded', 'failed') THEN c.deadline
+                ELSE coalesce(c.deadline, p.deadline) END,
+            version = c.version + 1
+        FROM (SELECT tenant, deadline FROM envelopes WHERE id = ?1) AS p
+        WHERE c.parent_id = ?1 AND (c.tenant IS NULL AND p.tenant IS NOT NULL
+            OR c.deadline IS NULL AND p.deadline IS NOT NULL AND c.status NOT IN ('succeeded', 'failed'))
+        RETURNING id";
+    let rows = sqlx::query(sql).bind(parent).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 async fn incomplete_up_to(connection: &mut SqliteConnection, id: i64) -> Result<()> {
     if id > 0 {
         sqlx::query("UPDATE history SET complete_after = max(complete_after, ?1)")

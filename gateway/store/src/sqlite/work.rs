@@ -207,8 +207,37 @@ impl<'a> Work<'a> {
             put_at: self.now,
             leased_until: later(self.now, lease),
         });
+        let is_registered = message.is_none();
         self.pending.create(row, message);
+        // What has a message was called, and nothing can have come of it yet.
+        if is_registered {
+            self.adopt(&record).await?;
+        }
         Ok(Created::New(Box::new(record)))
+    }
+
+    /// Lets children that came before their parent take after it.
+    async fn adopt(&mut self, parent: &Record) -> Result<()> {
+        if parent.tenant.is_none() && parent.deadline.is_none() {
+            return Ok(());
+        }
+        let mut known = self.records.values().flatten();
+        let is_known = known.any(|stored| stored.record.parent_id.as_deref() == Some(&parent.id));
+        let is_stored: bool = sqlx::query("SELECT EXISTS (SELECT 1 FROM envelopes WHERE parent_id = ?1)")
+            .bind(parent.id.as_str())
+            .fetch_one(&mut *self.connection)
+            .await?
+            .try_get(0)?;
+        if !is_known && !is_stored {
+            return Ok(());
+        }
+        self.pending.write(self.connection).await?;
+        self.records.clear();
+        let mut parents = vec![parent.id.clone()];
+        while let Some(parent) = parents.pop() {
+            parents.extend(upkeep::adopt(self.connection, &parent).await?);
+        }
+        Ok(())
     }
 
     /// What was made under the same idempotency key.

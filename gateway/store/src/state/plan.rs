@@ -24,7 +24,7 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// Updates to insert, in this order.
     pub updates: Vec<NewUpdate>,
-    /// Cancellations to keep for sidecars.
+    /// Cancellations to keep, for sidecars and for children that come later.
     pub notices: Vec<CancelNotice>,
     answers: Vec<Answer>,
 }
@@ -133,7 +133,16 @@ impl Plan {
 
     fn take(&mut self, course: &mut Course, report: &Report, now: DateTime<Utc>) -> Answer {
         let Decision::Change { mut record, update } = decide(&course.record, report, now) else {
-            return Answer::Nothing(Box::new(course.record.clone()));
+            let record = &course.record;
+            if let ReportEvent::Cancelled { reason } = &report.event
+                && record.status.is_final()
+                && record.attempt == report.attempt.max(1)
+                && !self.notices.iter().any(|told| told.envelope_id == record.id)
+            {
+                // It stays what it was, but what comes of it from now on is not wanted.
+                self.notices.push(notice(record, reason, now));
+            }
+            return Answer::Nothing(Box::new(record.clone()));
         };
         // Records travel without their result, as they were read.
         course.result = record.result.take().or(course.result.take());

@@ -133,6 +133,44 @@ pub async fn a_child_takes_after_its_parent(harness: &dyn Harness) {
     assert_eq!(create(&*store, own).await.deadline, Some(at(7)));
 }
 
+/// Children that come with their parent, or before it, take after it all the same; so do theirs.
+pub async fn a_parent_may_come_last(harness: &dyn Harness) {
+    let (store, replica) = (harness.store(), harness.replica().await);
+    let parent = NewEnvelope {
+        tenant: Some("acme".into()),
+        deadline: Some(at(300)),
+        ..child("e", "nobody")
+    };
+    create(&*store, child("e-1-1", "e-1")).await;
+    create(&*store, child("e-1", "e")).await;
+    create(&*store, child("e-2", "e")).await;
+    change(&*store, success("e-2", "1")).await;
+    let together =
+        ["e-3", "e-3-1", "e-4", "e-5"].map(|id| child(id, if id == "e-3-1" { "e-3" } else { "e" }));
+    let parent = std::iter::once(parent);
+    let calls = together[..2]
+        .iter()
+        .cloned()
+        .chain(parent)
+        .chain(together[2..].iter().cloned());
+    let calls = calls.enumerate().map(|(number, new)| {
+        let store = if number % 2 == 0 { &store } else { &replica };
+        store.create(new, LONG)
+    });
+    for answer in join_all(calls).await {
+        assert!(matches!(answer.unwrap(), Created::New(_)));
+    }
+    for id in ["e-1", "e-1-1", "e-2", "e-3", "e-3-1", "e-4", "e-5"] {
+        let record = get(&*store, id).await;
+        assert_eq!(record.tenant.as_deref(), Some("acme"), "{id}");
+        let deadline = (!record.status.is_final()).then_some(at(300));
+        assert_eq!(record.deadline, deadline, "{id}");
+        if !record.status.is_final() {
+            change(&*replica, success(id, "1")).await;
+        }
+    }
+}
+
 /// Children may come first, or of envelopes that nobody registered; an empty parent is none.
 pub async fn an_unknown_parent_is_no_obstacle(harness: &dyn Harness) {
     let store = harness.store();

@@ -9,7 +9,7 @@ use super::{
     Harness, after, at, call, cancelled, change, child, create, eventually, get, now, progress, success,
     updates,
 };
-use crate::{ActorRow, NewEnvelope, Phase, Retention, View};
+use crate::{ActorRow, NewEnvelope, Phase, Retention, Unfinished, View};
 
 const DAY: Duration = Duration::from_hours(24);
 const DAY_SECONDS: i64 = 24 * 3600;
@@ -27,12 +27,65 @@ pub async fn what_has_expired_is_found(harness: &dyn Harness) {
     create(&*store, child("never", "nobody")).await;
     change(&*store, progress("soon", 0, Phase::Received)).await;
     change(&*store, success("done", "1")).await;
-    assert!(store.expired(at(5), 10).await.unwrap().is_empty());
-    assert_eq!(store.expired(at(6), 10).await.unwrap(), ["sooner"]);
-    assert_eq!(store.expired(at(50), 10).await.unwrap(), ["sooner", "soon"]);
-    assert_eq!(store.expired(at(50), 1).await.unwrap().len(), 1);
-    let all = harness.replica().await.expired(at(1000), 10).await.unwrap();
-    assert_eq!(all, ["sooner", "soon", "late"]);
+    assert!(store.expired(at(0)..at(5), 10).await.unwrap().is_empty());
+    for (passed, limit, found) in [
+        (at(0)..at(6), 10, &["sooner"][..]),
+        (at(0)..at(50), 10, &["sooner", "soon"]),
+        (at(5)..at(50), 10, &["sooner", "soon"]),
+        (at(6)..at(50), 10, &["soon"]),
+        (at(0)..at(50), 1, &["sooner"]),
+    ] {
+        assert_eq!(
+            ids(&store.expired(passed.clone(), limit).await.unwrap()),
+            found,
+            "{passed:?}"
+        );
+    }
+    let ever = DateTime::UNIX_EPOCH..at(1000);
+    let all = harness.replica().await.expired(ever, 10).await.unwrap();
+    assert_eq!(ids(&all), ["sooner", "soon", "late"]);
+    assert!(all.iter().all(|one| one.attempt == 1));
+}
+
+fn ids(found: &[Unfinished]) -> Vec<&str> {
+    found.iter().map(|one| one.id.as_str()).collect()
+}
+
+/// A cancellation is for all that is below, whether or not the envelope itself had ended before.
+pub async fn a_cancellation_is_found_from_below(harness: &dyn Harness) {
+    let store = harness.store();
+    create(&*store, call("e")).await;
+    create(&*store, call("other")).await;
+    for (id, parent) in [
+        ("e-1", "e"),
+        ("e-1-1", "e-1"),
+        ("other-1", "other"),
+        ("a", "b"),
+        ("b", "a"),
+    ] {
+        create(&*store, child(id, parent)).await;
+    }
+    for id in ["e", "e-1"] {
+        change(&*store, success(id, "1")).await;
+    }
+    for id in ["e", "e-1", "e-1-1", "nobody", "a\0", "a"] {
+        assert_eq!(store.cancelled_above(id).await.unwrap(), None, "{id}");
+    }
+    store.apply(vec![cancelled("e", "no money")]).await.unwrap();
+    let replica = harness.replica().await;
+    for id in ["e", "e-1", "e-1-1"] {
+        let reason = replica.cancelled_above(id).await.unwrap();
+        assert_eq!(reason.as_deref(), Some("no money"), "{id}");
+    }
+    for id in ["other-1", "a"] {
+        assert_eq!(replica.cancelled_above(id).await.unwrap(), None, "{id}");
+    }
+    let other_attempt = crate::Report {
+        attempt: 2,
+        ..cancelled("other", "")
+    };
+    store.apply(vec![other_attempt]).await.unwrap();
+    assert_eq!(store.cancelled_above("other").await.unwrap(), None);
 }
 
 /// Sidecars are told as long as a message may still be about.
@@ -58,7 +111,7 @@ pub async fn cancellations_are_kept_until_the_deadline(harness: &dyn Harness) {
         (kept - chrono::TimeDelta::days(1)).abs() < chrono::TimeDelta::seconds(60),
         "{kept}"
     );
-    assert!(of("g").is_none());
+    assert!(of("g").is_some(), "for the children of what is ready");
     let later = store.cancellations(at(301)).await.unwrap();
     assert!(later.iter().all(|notice| notice.envelope_id != "e"), "{later:?}");
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ChildCounts, Filter, Final, FinalFailure, NewEnvelope, Outcome, Page, Phase, Record, ReportEvent, Status,
-    Store, View,
+    Store, Unfinished, View,
 };
 
 /// All pages of a list, `size` each.
@@ -250,7 +250,14 @@ pub async fn circles_of_parents_end(harness: &dyn Harness) {
     }
     assert_eq!(store.children("a").await.unwrap().total(), 1);
     assert_eq!(store.children("self").await.unwrap().total(), 0);
-    assert_eq!(store.unfinished_below("a", 10).await.unwrap(), ["b"]);
+    let found = store.unfinished_below("a", 10).await.unwrap();
+    assert_eq!(
+        found,
+        [Unfinished {
+            id: "b".to_owned(),
+            attempt: 1
+        }]
+    );
     assert!(store.unfinished_below("self", 10).await.unwrap().is_empty());
 }
 
@@ -263,7 +270,9 @@ pub async fn unfinished_ones_below_are_found(harness: &dyn Harness) {
     }
     change(&*store, success("e-1", "1")).await;
     change(&*store, success("e-1-1", "1")).await;
-    let mut found = store.unfinished_below("e", 10).await.unwrap();
+    let found = store.unfinished_below("e", 10).await.unwrap();
+    assert!(found.iter().all(|one| one.attempt == 1));
+    let mut found: Vec<_> = found.into_iter().map(|one| one.id).collect();
     found.sort();
     assert_eq!(found, ["e-1-2", "e-2"]);
     assert_eq!(store.unfinished_below("e", 1).await.unwrap().len(), 1);

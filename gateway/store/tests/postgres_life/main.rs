@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests fail where they stand")]
 
 mod addresses;
+mod clusters;
 mod faults;
 mod limits;
 mod lost_answers;
 mod migrations;
 mod original;
+mod upkeep;
 mod words;
