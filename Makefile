@@ -37,7 +37,7 @@ test-integration: deps-test ## 4 min | Each crate against real sockets, processe
 	cargo test $(CRATES) --test '*'
 
 test-e2e: deps-test ## 4 min | The command line as a whole, and every command of the pages
-	cargo test --package asya-tests --test e2e
+	cargo test --package asya-tests --test e2e -- --test-threads 4
 	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md docs/transports/*.md
 
 test-rabbitmq: deps-test ## 5 min | The sidecar as a program on throwaway RabbitMQ nodes, and faults of all kinds

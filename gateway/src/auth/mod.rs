@@ -100,7 +100,7 @@ pub fn guard(router: Router, auth: Arc<Auth>) -> Router {
 
 /// What pages of other origins are told, so that browsers hand them our answers.
 fn cors(policy: &OriginPolicy) -> Option<CorsLayer> {
-    if policy.origins.is_empty() {
+    if policy.origins.is_empty() && !policy.loopback_only {
         return None;
     }
     let policy = policy.clone();
@@ -123,13 +123,25 @@ fn cors(policy: &OriginPolicy) -> Option<CorsLayer> {
 
 async fn check_origin(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let texts = |name| {
+        let values = headers.get_all(name).iter();
+        values.map(|value| value.to_str().unwrap_or("?"))
+    };
     let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
     // Probes and scrapers know us by address, and what is open tells nobody anything.
     let is_open = Area::of(request.method(), request.uri().path()) == Area::Open;
-    let host = authority.or_else(|| text(HOST)).filter(|_| !is_open);
-    if let Err(refusal) = auth.origins.admits(host, text(ORIGIN)) {
-        return refuse(request.headers(), &Refusal::Origin(refusal.to_string()));
+    let hosts: Vec<&str> = match authority {
+        _ if is_open => Vec::new(),
+        Some(authority) => vec![authority],
+        None => texts(HOST).collect(),
+    };
+    // Each one of them, where somebody sends several.
+    let mut checks = hosts
+        .into_iter()
+        .map(|host| auth.origins.admits(Some(host), None))
+        .chain(texts(ORIGIN).map(|origin| auth.origins.admits(None, Some(origin))));
+    if let Some(refusal) = checks.find_map(Result::err) {
+        return refuse(headers, &Refusal::Origin(refusal.to_string()));
     }
     next.run(request).await
 }

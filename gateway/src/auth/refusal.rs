@@ -1,7 +1,7 @@
 //! How a request is refused, so that curl, browsers, MCP clients and gRPC clients all understand it.
 
 use axum::Json;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
@@ -86,6 +86,8 @@ pub(super) fn refuse(headers: &HeaderMap, refusal: &Refusal) -> Response {
         format!("{text}\n").into_response()
     };
     *response.status_mut() = status;
+    let as_said = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, as_said);
     if let Some(challenge) = refusal.challenge() {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }

@@ -7,11 +7,11 @@ use asya_proto::status::v1::envelope_status_server::EnvelopeStatus;
 use asya_proto::status::v1::{
     CancelEnvelopeRequest, CancelEnvelopeResponse, Envelope, EnvelopeFilter, GetEnvelopeRequest,
     GetEnvelopeResponse, ListEnvelopesRequest, ListEnvelopesResponse, ReportEnvelopesRequest,
-    ReportEnvelopesResponse, WatchEnvelopesRequest, WatchEnvelopesResponse,
+    ReportEnvelopesResponse, WatchEnvelopesRequest, WatchEnvelopesResponse, watch_envelopes_request,
 };
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _};
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -28,7 +28,9 @@ use crate::core::{Gateway, LookupError};
 /// A page ends before it has more bytes than this, unless one envelope alone has more: clients take 4 MiB by default.
 const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Envelopes with their payloads that are read from the store at once.
-const WHOLE_ENVELOPES: u32 = 16;
+const WHOLE_ENVELOPES: u32 = 4;
+/// Ids of one watch that count as much as one watch more.
+const IDS_PER_ROOM: usize = 16;
 /// Messages that wait for a sidecar to read them.
 const OUTBOUND: usize = 16;
 
@@ -36,15 +38,34 @@ pub(super) struct Envelopes {
     gateway: Gateway,
     options: GrpcOptions,
     seats: Arc<Seats>,
+    watches: Arc<Semaphore>,
 }
 
 impl Envelopes {
     pub(super) fn new(gateway: Gateway, options: GrpcOptions) -> Self {
+        let watches = options.max_streams.min(Semaphore::MAX_PERMITS);
         Self {
             gateway,
             options,
             seats: Arc::default(),
+            watches: Arc::new(Semaphore::new(watches)),
         }
+    }
+
+    /// Room for a watch, as long as the permit lives.
+    fn room(&self, request: &WatchEnvelopesRequest) -> Result<OwnedSemaphorePermit, Status> {
+        let ids = match &request.target {
+            Some(watch_envelopes_request::Target::Ids(ids)) => ids.ids.len().min(watch::MOST_IDS),
+            _ => 0,
+        };
+        let room = u32::try_from(ids / IDS_PER_ROOM).map_or(u32::MAX, |more| more + 1);
+        let permit = Arc::clone(&self.watches).try_acquire_many_owned(room);
+        permit.map_err(|_| {
+            let most = self.options.max_streams;
+            Status::resource_exhausted(format!(
+                "{most} watches are open, which is the limit; try again later, or on another replica"
+            ))
+        })
     }
 
     async fn look_up(&self, caller: &Caller, request: GetEnvelopeRequest) -> Result<Envelope, LookupError> {
@@ -145,9 +166,15 @@ impl EnvelopeStatus for Envelopes {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = caller(&request, Role::Client)?;
         let deadline = Deadline::of(&request);
-        let opened = watch::open(self.gateway.clone(), caller, request.into_inner());
+        let request = request.into_inner();
+        let room = self.room(&request)?;
+        let opened = watch::open(self.gateway.clone(), caller, request);
         let stream = deadline.within(opened).await?;
-        Ok(Response::new(deadline.bound(stream)))
+        let stream = stream.inspect(move |_| {
+            // It is held until the stream is gone.
+            let _held = &room;
+        });
+        Ok(Response::new(deadline.bound(stream.boxed())))
     }
 
     async fn cancel(

@@ -39,6 +39,8 @@ pub struct GrpcOptions {
     /// How many reports a sidecar may send without an acknowledgement, at least 1. The gateway itself takes in at most
     /// 256 at a time. Default 1024.
     pub max_unacknowledged: u32,
+    /// Watches of clients at the same time. One by ids counts once more for every 16 of them. Default 20 000.
+    pub max_streams: usize,
     /// How long a new stream of a sidecar or operator may stay without its first message. Default 10 s.
     pub hello: Duration,
     /// How long sidecars are listened to after they were told that the gateway closes. Default 1 s.
@@ -52,6 +54,7 @@ impl Default for GrpcOptions {
         Self {
             max_report_bytes: 10 * 1024 * 1024,
             max_unacknowledged: 1024,
+            max_streams: 20_000,
             hello: Duration::from_secs(10),
             farewell: Duration::from_secs(1),
             reconnect_after: Duration::from_millis(500),

@@ -22,7 +22,7 @@ use crate::auth::Caller;
 use crate::core::{Feed, Gateway, LookupError};
 
 /// Most envelopes of one watch by ids.
-const MOST_IDS: usize = 1000;
+pub(super) const MOST_IDS: usize = 1000;
 /// Watches that are opened at the same time.
 const OPENED_AT_ONCE: usize = 16;
 /// Envelopes of the present state that are read at once.

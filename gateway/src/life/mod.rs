@@ -260,6 +260,7 @@ impl Interfaces {
         };
         let grpc = GrpcOptions {
             max_report_bytes: max_body,
+            max_streams,
             ..GrpcOptions::default()
         };
         http::router(gateway.clone(), http)

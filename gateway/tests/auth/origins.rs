@@ -27,6 +27,24 @@ async fn a_page_elsewhere_and_a_rebound_name_are_refused() {
         .ask("POST", "/mcp", &[("origin", "http://localhost:6274")])
         .await;
     assert_eq!(here.status, 200);
+    let both = [
+        ("origin", "http://localhost:6274"),
+        ("origin", "https://evil.example"),
+    ];
+    assert_eq!(server.ask("POST", "/mcp", &both).await.status, 403, "each counts");
+    // What is let in must be told to the browser, too.
+    let allowed = here.header("access-control-allow-origin");
+    assert_eq!(allowed, "http://localhost:6274");
+    let asks = [
+        ("origin", "http://localhost:6274"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type"),
+    ];
+    let preflight = server.ask("OPTIONS", "/mcp", &asks).await;
+    let allowed = preflight.header("access-control-allow-headers");
+    assert_eq!((preflight.status, allowed), (200, "content-type"));
+    assert_eq!(evil.header("access-control-allow-origin"), "");
+    assert_eq!(evil.header("x-content-type-options"), "nosniff");
 }
 
 #[tokio::test]

@@ -48,10 +48,7 @@ impl Transport for Gate {
         self.behind.max_message_size()
     }
 
-    fn consume<'a>(
-        &'a self,
-        queue: &'a QueueName,
-    ) -> BoxFuture<'a, Result<Box<dyn Consumer>, ConsumeError>> {
+    fn consume<'a>(&'a self, queue: &'a QueueName) -> BoxFuture<'a, Result<Box<dyn Consumer>, ConsumeError>> {
         self.behind.consume(queue)
     }
 

@@ -106,7 +106,6 @@ pub(crate) fn options(store: &Arc<dyn Store>, transport: Arc<dyn Transport>) -> 
             backoff: Duration::from_millis(500),
             sweep: Duration::from_millis(20),
             late: Duration::from_secs(1),
-            late: Duration::ZERO,
             ..Patience::default()
         },
         ..GatewayOptions::new(Arc::clone(store), transport, ToolBook::fixed(tools()))

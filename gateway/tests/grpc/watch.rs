@@ -1,5 +1,6 @@
 //! Streams of clients.
 
+use asya_gateway::grpc::GrpcOptions;
 use asya_gateway_store::Retention;
 use asya_proto::status::v1::envelope_status_client::EnvelopeStatusClient;
 use asya_proto::status::v1::{
@@ -432,4 +433,34 @@ async fn a_thousand_envelopes_are_watched_by_one_call() {
     }
     assert_eq!(ended.len(), 1000);
     assert_eq!(all(&mut server.client().await, &ids, &cursor).await.len(), 500);
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_many_watches() {
+    let server = Server::of(Plan {
+        options: GrpcOptions {
+            max_streams: 3,
+            ..GrpcOptions::default()
+        },
+        ..Plan::default()
+    })
+    .await;
+    let names: Vec<String> = (0..17).map(|index| format!("e{index}")).collect();
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    for id in &ids {
+        server.envelope(id).await;
+    }
+    let mut client = server.client().await;
+    let one = watch_ids(&mut client, &ids[..1], "").await.unwrap();
+    let many = watch_ids(&mut client, &ids, "").await.unwrap();
+    let refused = watch_ids(&mut client, &ids[..1], "").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    drop(many);
+    let again = async {
+        while watch_ids(&mut client, &ids[..1], "").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("room", again).await;
+    drop(one);
 }

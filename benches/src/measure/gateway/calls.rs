@@ -80,20 +80,23 @@ pub(super) async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Out
     say(&format!("{SECTION}: {RATE} calls a second for {SECONDS} s"));
     let site = Site::start(options).await?;
     let seen = Arc::new(Mutex::new(HashMap::new()));
-    let echo = Echo::start(&site.stage.path("socket"), 4, None);
-    let mut sidecars = Vec::new();
+    // A runtime has one sidecar.
+    let mut pods = Vec::new();
     for (actor, role) in [
         ("one", Role::Step),
         ("two", Role::Step),
         ("three", Role::Step),
         ("happy-end", Role::HappyEnd),
     ] {
-        sidecars.push(sidecar(&site, actor, role, &seen).await?);
+        let echo = Echo::start(&site.stage.path(actor), 1, None);
+        pods.push((sidecar(&site, actor, role, &seen).await?, echo));
     }
     let (client, url) = (reqwest::Client::new(), site.server.url());
     // Connections, statements and caches.
     for _ in 0..RATE {
-        one(&client, &url).await?;
+        tokio::time::timeout(PATIENCE, one(&client, &url))
+            .await
+            .context("a call does not end")??;
     }
     let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE);
     let mut calls = Vec::new();
@@ -107,11 +110,11 @@ pub(super) async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Out
         }));
     }
     let ended: Vec<_> = try_join_all(calls).await?.into_iter().collect::<Result<_>>()?;
-    for sidecar in sidecars {
+    for (sidecar, echo) in pods {
         sidecar.drain(Duration::from_secs(5)).await;
+        echo.stop().await?;
     }
     site.server.close().await;
-    echo.stop().await?;
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     rows(&ended, &seen)
 }
@@ -123,7 +126,7 @@ async fn sidecar(
     seen: &Arc<Mutex<HashMap<String, Seen>>>,
 ) -> Result<Sidecar> {
     let mut config = Config::new(actor, role);
-    config.socket_dir = site.stage.path("socket");
+    config.socket_dir = site.stage.path(actor);
     let mut options = GatewayOptions::new(GatewayAddress::parse(&site.server.url())?);
     options.progress_rate = None;
     let reporter = Noting {

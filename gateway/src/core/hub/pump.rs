@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::channel::Channel;
+use super::ring::{next_page, weight};
 
-/// Updates read at once.
-const PAGE: u32 = 128;
+/// Updates read at once, first and at most.
+const PAGE: (u32, u32) = (16, 128);
 /// Channels that are attended to at once; most of them wait for their turn at the store.
 const ATTENDED: usize = 1024;
 /// How long a hint waits for the change itself.
@@ -70,12 +71,14 @@ async fn attend(shared: Weak<Shared>, task: Task) {
 
 /// Reads until the channel is complete; false if the store did not answer.
 async fn read(shared: &Shared, channel: &Arc<Channel>) -> bool {
+    let mut rows = PAGE.0;
     while let Some((after, wanted)) = channel.begin() {
         // It is never closed.
         let _turn = shared.reads.acquire().await;
-        match shared.store.updates(&channel.id, after, PAGE).await {
+        match shared.store.updates(&channel.id, after, rows).await {
             Ok(updates) => {
-                let is_all = updates.len() < PAGE as usize;
+                let is_all = updates.len() < rows as usize;
+                rows = next_page(rows, updates.iter().map(weight).sum(), PAGE.1);
                 channel.loaded(updates, is_all, wanted);
             }
             Err(error) => {

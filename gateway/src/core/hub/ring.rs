@@ -98,6 +98,16 @@ impl Drop for Ring {
     }
 }
 
+/// Updates of the next read of a history, after one of so many with so many bytes: a history of large items is read in
+/// small pieces.
+pub(super) fn next_page(rows: u32, bytes: usize, most: u32) -> u32 {
+    if bytes > BYTES {
+        (rows / 4).max(1)
+    } else {
+        (rows * 4).min(most)
+    }
+}
+
 /// About how much memory an update takes.
 pub(super) fn weight(update: &Update) -> usize {
     let raw = |raw: &Option<RawJson>| raw.as_ref().map_or(0, RawJson::len);
@@ -120,6 +130,15 @@ pub(super) fn weight(update: &Update) -> usize {
 mod tests {
     use super::*;
     use crate::core::testing::update;
+
+    #[test]
+    fn pages_grow_while_they_are_light() {
+        assert_eq!([next_page(8, 0, 128), next_page(64, 0, 128)], [32, 128]);
+        assert_eq!(
+            [next_page(8, BYTES + 1, 128), next_page(1, BYTES + 1, 128)],
+            [2, 1]
+        );
+    }
 
     #[test]
     fn rings_are_short_while_all_of_them_take_much() {

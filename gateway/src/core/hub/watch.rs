@@ -9,11 +9,13 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::channel::{Channel, Found};
-use super::ring::weight;
+use super::ring::{next_page, weight};
 use crate::core::metrics::Watching;
 
 /// Updates read at once by a watcher that is far behind, and how many bytes of them it holds.
 const PAGE: (u32, usize) = (64, 64 * 1024);
+/// Updates of the first read.
+const FIRST_PAGE: u32 = 16;
 
 /// The updates of one envelope: its history, then what happens, each exactly once and in order, until the final one.
 ///
@@ -24,6 +26,8 @@ pub struct Watch {
     mark: watch::Receiver<()>,
     cursor: i64,
     page: VecDeque<Arc<Update>>,
+    /// Updates of the next read.
+    rows: u32,
     told: Told,
     _counted: Watching,
 }
@@ -48,6 +52,7 @@ impl Watch {
             channel,
             cursor: after.max(0),
             page: VecDeque::new(),
+            rows: FIRST_PAGE,
             told: Told::Part { whole: after <= 0 },
             _counted: Watching::new("envelope"),
         }
@@ -127,7 +132,7 @@ impl Watch {
             let _turn = self.shared.reads.acquire().await;
             self.shared
                 .store
-                .updates(&self.channel.id, self.cursor, PAGE.0)
+                .updates(&self.channel.id, self.cursor, self.rows)
                 .await?
         };
         if updates.is_empty() {
@@ -135,6 +140,7 @@ impl Watch {
             self.cursor = self.channel.floor().max(self.cursor);
         }
         let mut bytes = 0;
+        self.rows = next_page(self.rows, updates.iter().map(weight).sum(), PAGE.0);
         for update in updates {
             bytes += weight(&update);
             if bytes > PAGE.1 && !self.page.is_empty() {

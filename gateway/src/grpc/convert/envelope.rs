@@ -67,8 +67,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn raw(text: &str) -> Option<RawJson> {
-        Some(RawJson::parse(text.to_owned()).unwrap())
+    fn raw(text: &str) -> RawJson {
+        RawJson::parse(text.to_owned()).unwrap()
     }
 
     pub(crate) fn record() -> Record {
@@ -83,8 +83,8 @@ pub(super) mod tests {
             actors: vec!["a".to_owned(), "b".to_owned(), "c".to_owned()],
             route_current: 0,
             route_metadata: None,
-            headers: raw(r#"{"traceparent":"x"}"#),
-            payload: raw(r#"{"n":12345678901234567890,"f":1.0}"#),
+            headers: Some(raw(r#"{"traceparent":"x"}"#)),
+            payload: Some(raw(r#"{"n":12345678901234567890,"f":1.0}"#)),
             result: None,
             error: None,
             timeout: None,

@@ -58,6 +58,9 @@ impl Refused {
     }
 }
 
+/// Most actors of a route.
+const MOST_ACTORS: usize = 10_000;
+
 /// Reads one report. `now` stands in where it does not say when it happened.
 pub(crate) fn read_report(report: EnvelopeReport, now: DateTime<Utc>) -> Result<Told, Refused> {
     let id = report.envelope_id;
@@ -79,7 +82,7 @@ pub(crate) fn read_report(report: EnvelopeReport, now: DateTime<Utc>) -> Result<
             let told = (id, child.parent_id, route);
             return read_child(told, at).map(Told::Child);
         }
-        Some(envelope_report::Event::Progress(progress)) => ReportEvent::Progress(read_progress(progress)),
+        Some(envelope_report::Event::Progress(progress)) => ReportEvent::Progress(read_progress(progress)?),
         Some(envelope_report::Event::Retry(retry)) => ReportEvent::Retry(read_retry(retry)?),
         Some(envelope_report::Event::Partial(partial)) => ReportEvent::Partial(read_partial(&partial)?),
         Some(envelope_report::Event::Final(last)) => ReportEvent::Final(read_final(last)?),
@@ -114,7 +117,7 @@ fn read_child(
         tool: None,
         status: Status::Running,
         route_current: i64::from(route.current),
-        actors: actors(route.actors),
+        actors: actors(route.actors)?,
         route_metadata: None,
         headers: None,
         payload: None,
@@ -126,19 +129,19 @@ fn read_child(
     })
 }
 
-fn read_progress(told: HopProgress) -> Progress {
+fn read_progress(told: HopProgress) -> Result<Progress, Refused> {
     let phase = phase_of(told.phase());
     let message = match told.fraction.filter(|fraction| fraction.is_finite()) {
         Some(fraction) if told.phase() == HopPhase::Processing => noted(fraction, &told.message),
         _ => told.message,
     };
-    Progress {
+    Ok(Progress {
         phase,
-        actors: actors(told.actors),
+        actors: actors(told.actors)?,
         actor_index: i64::from(told.actor_index),
         message: non_empty(clean(message)),
         exact: true,
-    }
+    })
 }
 
 /// The words that sidecars use over HTTP for what a handler says of its progress.
@@ -176,7 +179,7 @@ fn read_final(told: FinalReport) -> Result<Final, Refused> {
         actors: names,
         current,
     } = told.route.unwrap_or_default();
-    let names = actors(names);
+    let names = actors(names)?;
     match told.result {
         None => Err(Refused::invalid("final.result: neither succeeded nor failed")),
         Some(final_report::Result::Succeeded(good)) => read_success(good, names).map(Final::Succeeded),
@@ -223,8 +226,15 @@ fn read_failure(told: FailedResult, actors: Vec<String>, current: u32) -> Result
     })
 }
 
-fn actors(names: Vec<String>) -> Vec<String> {
-    names.into_iter().map(clean).collect()
+/// A route, with as many actors as over HTTP.
+fn actors(names: Vec<String>) -> Result<Vec<String>, Refused> {
+    if names.len() > MOST_ACTORS {
+        let count = names.len();
+        return Err(Refused::invalid(format!(
+            "actors: {count} of them; a route has at most {MOST_ACTORS}"
+        )));
+    }
+    Ok(names.into_iter().map(clean).collect())
 }
 
 fn json(field: &str, text: &str) -> Result<RawJson, Refused> {

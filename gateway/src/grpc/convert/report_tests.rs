@@ -79,6 +79,22 @@ fn what_is_malformed_is_refused_with_the_field_and_without_the_content() {
 }
 
 #[test]
+fn a_route_is_as_long_as_over_http_and_no_longer() {
+    let report = |count: usize| EnvelopeReport {
+        envelope_id: "e".to_owned(),
+        event: Some(envelope_report::Event::Progress(HopProgress {
+            actors: vec!["a".to_owned(); count],
+            ..HopProgress::default()
+        })),
+        ..EnvelopeReport::default()
+    };
+    assert!(read_report(report(10_000), Utc::now()).is_ok());
+    let refused = read_report(report(10_001), Utc::now()).unwrap_err();
+    assert_eq!(refused.reason, ReportRefusalReason::Invalid);
+    assert!(refused.message.contains("10001"), "{refused:?}");
+}
+
+#[test]
 fn an_id_that_nothing_can_have_is_unknown() {
     let progress = envelope_report::Event::Progress(HopProgress::default());
     for id in ["a\0b".to_owned(), "x".repeat(1025)] {
