@@ -33,7 +33,11 @@ impl Health {
     /// What is known without asking anybody.
     pub(super) fn with(self, failure: Option<String>, draining: bool) -> Self {
         let tasks = failure.map_or(Ok(()), Err);
-        Self { tasks, draining, ..self }
+        Self {
+            tasks,
+            draining,
+            ..self
+        }
     }
 }
 

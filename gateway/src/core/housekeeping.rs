@@ -90,7 +90,10 @@ impl Housekeeper {
         let (mut asked, mut measured) = (Instant::now(), None::<Instant>);
         let mut watch = Watch::default();
         loop {
-            let pause = match self.sweep(watch.passed(Utc::now(), self.options.patience.late)).await {
+            let pause = match self
+                .sweep(watch.passed(Utc::now(), self.options.patience.late))
+                .await
+            {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => self.options.patience.sweep,
                 Err(error) => {
@@ -177,6 +180,9 @@ mod tests {
         assert_eq!(watch.passed(at(20), late), DateTime::UNIX_EPOCH..at(20));
         // A clock that is put back.
         assert_eq!(watch.passed(at(-5), late), at(0)..at(0));
-        assert_eq!(Watch::default().passed(at(3), Duration::ZERO), DateTime::UNIX_EPOCH..at(3));
+        assert_eq!(
+            Watch::default().passed(at(3), Duration::ZERO),
+            DateTime::UNIX_EPOCH..at(3)
+        );
     }
 }

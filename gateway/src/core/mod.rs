@@ -197,7 +197,9 @@ impl Gateway {
     /// How it is. Cheap: who asks again soon gets the same answer.
     pub async fn health(&self) -> Health {
         let health = self.inner.examiner.examine();
-        health.await.with(self.failure(), self.inner.draining.is_cancelled())
+        health
+            .await
+            .with(self.failure(), self.inner.draining.is_cancelled())
     }
 
     /// Why it can never do its work again, in one line: one of its tasks has ended before its time. `None` while all

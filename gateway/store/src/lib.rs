@@ -17,8 +17,9 @@ pub mod suite;
 mod store;
 
 pub use model::{
-    ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, Final, FinalFailure,
-    FinalSuccess, Idempotency, Key, Kind, ListPage, NewEnvelope, OutboxDepth, OutboxEntry, OutboxMessage, Outcome, Page, Partial, Phase,
-    Progress, Record, Report, ReportEvent, Retention, Retry, Status, Unfinished, Update, View,
+    ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, Final,
+    FinalFailure, FinalSuccess, Idempotency, Key, Kind, ListPage, NewEnvelope, OutboxDepth, OutboxEntry,
+    OutboxMessage, Outcome, Page, Partial, Phase, Progress, Record, Report, ReportEvent, Retention, Retry,
+    Status, Unfinished, Update, View,
 };
 pub use store::{Changed, Cleaned, Lead, OutboxOutcome, Store, StoreError};

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
 use crate::model::{
-    ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage, NewEnvelope,
-    OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Unfinished, Update, View,
+    ActorRow, Applied, CancelNotice, ChildCounts, Created, FeedCursor, FeedEntry, Filter, ListPage,
+    NewEnvelope, OutboxDepth, OutboxEntry, Page, Record, Report, Retention, Unfinished, Update, View,
 };
 
 /// A result of a store.
@@ -76,7 +76,10 @@ pub trait Store: Send + Sync + 'static {
     /// Says what became of messages. Published and failed ones leave the outbox, and their envelopes get
     /// [`ReportEvent::Published`](crate::ReportEvent::Published) or
     /// [`NotPublished`](crate::ReportEvent::NotPublished) in the same transaction.
-    fn settle_outbox(&self, settled: Vec<(OutboxEntry, OutboxOutcome)>) -> BoxFuture<'_, Result<Vec<Applied>>>;
+    fn settle_outbox(
+        &self,
+        settled: Vec<(OutboxEntry, OutboxOutcome)>,
+    ) -> BoxFuture<'_, Result<Vec<Applied>>>;
 
     /// How much waits.
     fn outbox_depth(&self) -> BoxFuture<'_, Result<OutboxDepth>>;

@@ -126,7 +126,10 @@ async fn a_place_beyond_the_end_is_not_one_of_this_history() {
     let mut feed = gateway.feed(&anybody(), Filter::default(), None).await.unwrap();
     say(&gateway, vec![success(&id, "1")]).await;
     let last = up_to_the_end_of(&mut feed, &id).await.pop().unwrap().cursor;
-    gateway.feed(&anybody(), Filter::default(), Some(last)).await.unwrap();
+    gateway
+        .feed(&anybody(), Filter::default(), Some(last))
+        .await
+        .unwrap();
     let beyond = FeedCursor {
         update: last.update + 1,
         ..last

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asya_gateway::core::{Gateway, ReportSource, SubmitError};
-use asya_gateway_store::{Status, Store};
 use asya_gateway_store::postgres::{Address, PostgresOptions, PostgresStore};
+use asya_gateway_store::{Status, Store};
 use asya_tests::postgres::{Cluster, Durability};
 use asya_transport::Transport;
 
 use crate::gate::Gate;
-use crate::world::{
-    PATIENCE, World, all, anybody, call, item, options, running, submit, success, until,
-};
+use crate::world::{PATIENCE, World, all, anybody, call, item, options, running, submit, success, until};
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()

@@ -175,7 +175,11 @@ async fn what_is_under_way_when_a_gateway_ends_is_finished() {
     tokio::time::timeout(PATIENCE, closing).await.unwrap().unwrap();
     let store = world.store().await;
     for index in 0..3 {
-        let record = store.get(&format!("e{index}"), View::Basic).await.unwrap().unwrap();
+        let record = store
+            .get(&format!("e{index}"), View::Basic)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(record.status, Status::Running, "e{index}");
     }
     assert_eq!(
@@ -192,7 +196,10 @@ async fn what_runs_was_sent_and_is_not_sent_again() {
     let store = world.store().await;
     leave(&store, left("e", "first")).await;
     // The sidecar has it, whatever became of the one who sent it.
-    store.apply(vec![progress("e", 0, Phase::Received)]).await.unwrap();
+    store
+        .apply(vec![progress("e", 0, Phase::Received)])
+        .await
+        .unwrap();
     let gateway = world.gateway_over(&store).await;
     emptied(&store).await;
     assert_eq!(world.waiting("first").await, 0);

@@ -60,10 +60,10 @@ impl Site {
         stage.declare(&ACTORS).await?;
         stage.declare(&["happy-end", "error-end"]).await?;
         let transport = Arc::new(stage.transport.clone());
-        let state = stage.path("state");
-        std::fs::create_dir_all(&state)?;
-        let tools = ToolBook::fixed(tools(&state)?);
-        let server = Server::start(Settings::embedded(&state, 0, transport, tools)).await?;
+        let directory = stage.path("directory");
+        std::fs::create_dir_all(&directory)?;
+        let tools = ToolBook::fixed(tools(&directory)?);
+        let server = Server::start(Settings::embedded(&directory, 0, transport, tools)).await?;
         Ok(Self { stage, server })
     }
 }

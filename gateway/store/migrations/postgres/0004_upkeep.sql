@@ -3,7 +3,7 @@
 
 -- Whose turn it is. Cut, because an index takes no longer texts, and reports name whatever they like.
 CREATE INDEX asya_envelopes_turn ON envelopes
-    (left(coalesce(current_actor_name, route_actors[route_current + 1]), 256), created_at DESC);
+    (left(coalesce(current_actor_name, route_actors[least(route_current, 2147483646) + 1]), 256), created_at DESC);
 CREATE INDEX asya_envelopes_outcome ON envelopes (coalesce(outcome, status), created_at DESC)
     WHERE status IN ('succeeded', 'failed');
 -- Old ones that never end are not in the way of those that are deleted.

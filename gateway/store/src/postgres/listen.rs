@@ -28,7 +28,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts to listen, in a task: what is changed after this has returned is told.
-pub(super) async fn listen(address: &Address, stop: CancellationToken) -> Result<(broadcast::Sender<Changed>, JoinHandle<()>)> {
+pub(super) async fn listen(
+    address: &Address,
+    stop: CancellationToken,
+) -> Result<(broadcast::Sender<Changed>, JoinHandle<()>)> {
     let ear = Ear::open(address)
         .await
         .map_err(|error| connect_error(address, &error))?;

@@ -148,7 +148,9 @@ impl Store for PostgresStore {
     fn ping(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             if self.listening.is_finished() || !self.desk.is_open() {
-                return Err(broken("the store is closed, or a task of it has ended before its time"));
+                return Err(broken(
+                    "the store is closed, or a task of it has ended before its time",
+                ));
             }
             self.database.run(&reads::Ping).await
         })

@@ -58,7 +58,7 @@ impl Work for Get<'_> {
 /// Whose turn it is: the actor that was reported last, else the one that the route began with.
 macro_rules! turn {
     () => {
-        "coalesce(e.current_actor_name, e.route_actors[e.route_current + 1])"
+        "coalesce(e.current_actor_name, e.route_actors[least(e.route_current, 2147483646) + 1])"
     };
 }
 
