@@ -25,7 +25,7 @@ demo: ## 10 s; cold 4 min | Build the command line, run the document pipeline, c
 build: deps-build ## 1 min; cold 6 min | Build everything for development
 	cargo build --workspace
 
-test: test-unit test-integration test-e2e test-rabbitmq test-mcp ## 16 min; cold 24 min | Install what the tests need, run all tests
+test: test-unit test-integration test-e2e test-rabbitmq test-mcp ## 22 min; cold 32 min | Install what the tests need, run all tests
 
 test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the example's handlers
 	cargo test $(CRATES) --lib --bins
@@ -58,7 +58,7 @@ lint-rust: deps-build
 lint-files: deps-lint
 	scripts/lint-files.sh
 
-bench: deps-test ## 16 min; cold 30 min | Throughput, latency and memory at each hop, RabbitMQ and others; as ratios
+bench: deps-test ## 18 min; cold 34 min | Throughput, latency and memory at each hop, RabbitMQ and others; as ratios
 	cargo run --release --package asya-benches --bin bench
 
 soak: deps-test ## 20 min; cold 30 min | 200 000 envelopes on RabbitMQ and 220 kills of anything: nothing lost
