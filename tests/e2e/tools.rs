@@ -104,13 +104,13 @@ fn document(finished: &Finished) -> Value {
 #[test]
 fn tools_are_listed_shown_and_called_with_progress() {
     let up = Up::start();
-    let list = up.mcp(&["list"]).run().expect_code(0).stdout;
+    let listed = up.mcp(&["list"]).run().expect_code(0).stdout;
     for line in [
         "- name: double",
         "  description: Doubles a number.",
         "      required: true",
     ] {
-        assert!(list.contains(line), "{line:?} in {list}");
+        assert!(listed.contains(line), "{line:?} in {listed}");
     }
     let show = up.mcp(&["show", "double"]).run().expect_code(0).stdout;
     assert!(

@@ -19,7 +19,7 @@ use asya_manifest::Tools;
 use asya_runtime_protocol::RawJson;
 use asya_tests::postgres::Cluster;
 use asya_transport::local::{LocalOptions, LocalTransport};
-use asya_transport::{Delivery, QueueName, Settlement, Transport};
+use asya_transport::{ConsumeError, Delivery, QueueName, Settlement, Transport};
 use chrono::Utc;
 use tempfile::TempDir;
 
@@ -135,12 +135,22 @@ pub(crate) async fn postgres_pair() -> [Arc<dyn Store>; 2] {
     [connect().await, connect().await]
 }
 
-/// The next message of an actor, taken out of its queue.
+/// The next message of an actor, taken out of its queue. A broker that has just come back is waited for: consuming has
+/// a connection of its own, which may be later than that of publishing.
 pub(crate) async fn take(transport: &dyn Transport, actor: &str) -> Delivery {
     let queue = QueueName::for_actor(actor);
-    let mut consumer = transport.consume(&queue).await.unwrap();
-    let receiving = tokio::time::timeout(PATIENCE, consumer.receive(1));
-    let delivery = receiving.await.expect("no message came").unwrap().remove(0);
+    let receiving = async {
+        loop {
+            let mut consumer = transport.consume(&queue).await.unwrap();
+            match consumer.receive(1).await {
+                Ok(mut deliveries) => return deliveries.remove(0),
+                Err(ConsumeError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let receiving = tokio::time::timeout(PATIENCE, receiving);
+    let delivery = receiving.await.expect("no message came");
     delivery.receipt.settle(Settlement::Ack).await.unwrap();
     delivery
 }

@@ -275,7 +275,6 @@ pub(super) async fn actors(pool: &SqlitePool) -> Result<Vec<ActorRow>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests fail where they stand")]
 mod tests {
     use super::super::{SqliteOptions, SqliteStore};
     use super::*;
