@@ -34,7 +34,7 @@ test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the exam
 	python3 -m unittest discover -s examples/document-pipeline/tests
 
 test-integration: deps-test ## 4 min | Each crate against real sockets, processes, files and RabbitMQ nodes
-	cargo test $(CRATES) --test '*'
+	cargo test $(CRATES) --test '*' -- --test-threads 4
 
 test-e2e: deps-test ## 4 min | The command line as a whole, and every command of the pages
 	cargo test --package asya-tests --test e2e -- --test-threads 4
