@@ -20,6 +20,7 @@
 
 mod binary;
 mod chance;
+pub mod kube;
 mod manifest;
 mod pipeline;
 pub mod plant;

@@ -43,6 +43,8 @@ pub mod conformance;
 pub mod local;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 pub use queue_name::QueueName;
 

@@ -1,0 +1,1 @@
+//! The controller: watches, reconciles, applies, records events, writes status.
