@@ -17,7 +17,7 @@ declare -A package=(
     [helm]=helm.sh/helm/v3/cmd/helm
 )
 [ $# -gt 0 ] || set -- kube-apiserver etcd kubectl helm
-version=$(sed -nE 's/^\tk8s.io\/kubernetes (v[0-9.]+)$/\1/p' go.mod)
+version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' go.mod)
 cache=${ASYA_KUBE_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/asya/kube/$(cat go.mod go.sum | sha256sum | cut -c1-16)}
 
 # The system's etcd may be older than the API server wants, so PATH counts for the others only.

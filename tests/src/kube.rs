@@ -179,13 +179,15 @@ impl Cluster {
     }
 
     /// Runs a server under a shell that waits for a word on its standard input; its end means that nobody needs the
-    /// server any more.
+    /// server and its files any more.
     fn guarded(&self, server: &Command, log: &str) -> Child {
         const SCRIPT: &str = r#"
+            directory=$1; shift
             "$@" </dev/null & server=$!
             read -r word
             kill -KILL $server 2>/dev/null
             wait $server 2>/dev/null
+            [ -n "$word" ] || rm -rf "$directory"
         "#;
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -194,6 +196,7 @@ impl Cluster {
             .unwrap();
         Command::new("sh")
             .args(["-c", SCRIPT, "guard"])
+            .arg(self.directory.path())
             .arg(server.get_program())
             .args(server.get_args())
             .stdin(Stdio::piped())
