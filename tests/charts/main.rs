@@ -1,0 +1,2 @@
+//! The charts with a real helm, against a real API server.
+
