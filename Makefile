@@ -8,8 +8,11 @@ SHELL := bash
 # rustup's cargo, also where no login shell has put it on PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-# Tests of single crates. Whole-system tests and benches have targets of their own.
-CRATES := --workspace --exclude asya-tests --exclude asya-benches
+# Every command of `make test` selects the same packages, since the selection decides about the features of their
+# dependencies: with another one cargo builds them all once more.
+SELECTED := --workspace --exclude asya-benches
+# Tests of single crates. Whole-system tests have targets of their own.
+CRATES := $(SELECTED) --exclude asya-tests
 
 .PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-mcp test-cov lint lint-rust lint-files bench soak soak-local fuzz clean \
 	deps-build deps-test deps-lint
@@ -28,8 +31,8 @@ build: deps-build ## 1 min; cold 6 min | Build everything for development
 test: test-unit test-integration test-e2e test-rabbitmq test-mcp ## 22 min; cold 32 min | Install what the tests need, run all tests
 
 test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the example's handlers
-	cargo test $(CRATES) --lib --bins
-	cargo test $(CRATES) --doc
+	cargo test $(SELECTED) --lib --bins
+	cargo test $(SELECTED) --doc
 	runtime-protocol/python/check_versions.sh
 	python3 -m unittest discover -s examples/document-pipeline/tests
 
@@ -37,11 +40,11 @@ test-integration: deps-test ## 4 min | Each crate against real sockets, processe
 	cargo test $(CRATES) --test '*' -- --test-threads 4
 
 test-e2e: deps-test ## 4 min | The command line as a whole, and every command of the pages
-	cargo test --package asya-tests --test e2e -- --test-threads 4
+	cargo test $(SELECTED) --test e2e --test sidecar --test charts -- --test-threads 4
 	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md docs/transports/*.md
 
-test-rabbitmq: deps-test ## 5 min | The sidecar as a program on throwaway RabbitMQ nodes, and faults of all kinds
-	cargo test --package asya-tests --lib --test sidecar --test faults
+test-rabbitmq: deps-test ## 5 min | Sidecars on throwaway RabbitMQ nodes through faults of all kinds, every message counted
+	cargo test $(SELECTED) --test faults -- --test-threads 2
 
 test-mcp: deps-test ## 2 min; cold 3 min | The official MCP conformance suite and a client in Python against the gateway
 	tests/mcp/run.sh

@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cargo build --package asya --package asya-sidecar --package asya-gateway --package asya-tests --bins
+# With a test, so that dependencies have the features with which `make test` has built them.
+cargo build --workspace --exclude asya-benches --test e2e \
+    --bin asya --bin asya-sidecar --bin asya-gateway --bin asya-operator --bin native-echo --bin with-rabbitmq
 target=$(cargo metadata --format-version 1 --no-deps |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 export CHECKOUT=$PWD PATH="$target/debug:$PATH"

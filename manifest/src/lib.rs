@@ -24,8 +24,9 @@ mod yaml;
 
 pub use actor::{
     API_VERSION, Actor, AdvancedScaling, Batch, END_ACTORS, EnvValue, EnvVar, GROUP, ImagePullPolicy, KIND,
-    Limits, MetricType, PodTemplate, RUNTIME_CONTAINER, Retry, Runtime, RuntimeKind, SIDECAR_CONTAINER,
-    Scaling, Sidecar, Spec, Timeout, Workload, WorkloadKind, is_end_actor,
+    Limits, MetricType, PodTemplate, Queue, QueueDeletionPolicy, RUNTIME_CONTAINER, Retry, Runtime,
+    RuntimeKind, SIDECAR_CONTAINER, Scaling, Sidecar, Spec, Timeout, Workload, WorkloadKind, check_object,
+    ineffective_fields, is_end_actor,
 };
 pub use directory::{Directory, Inspection, TOOL_FILES};
 pub use problem::{Location, Position, Problem, Problems};

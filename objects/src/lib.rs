@@ -18,5 +18,7 @@ mod results;
 
 pub use indent::indent;
 pub use key::{End, Facts};
+#[cfg(feature = "s3")]
+pub use location::{Bucket, Keys};
 pub use location::{Durability, OpenError};
 pub use results::{Results, StoreError, StoredObject};

@@ -70,6 +70,12 @@ impl Results {
         Place::directory(path.as_ref(), durability).map(Self::at)
     }
 
+    /// Opens a bucket that is described part by part. Nothing is sent yet.
+    #[cfg(feature = "s3")]
+    pub fn open_bucket(bucket: &crate::Bucket) -> Result<Self, OpenError> {
+        Place::described(bucket).map(Self::at)
+    }
+
     fn at(place: Place) -> Self {
         Self {
             place,

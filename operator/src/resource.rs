@@ -22,6 +22,12 @@ pub const VERSION: &str = "v1alpha1";
 pub const CRD_NAME: &str = "asyncactors.asya.sh";
 /// Label of workloads, pods and everything else that belongs to an actor; its value is the actor's name.
 pub const ACTOR_LABEL: &str = "asya.sh/asya";
+/// Annotation with which actors of one name in two namespaces agree to share one queue (contract operator §8.6).
+pub const QUEUE_SHARING_ANNOTATION: &str = "asya.sh/queue-sharing";
+/// Annotation of objects: the fingerprint of what was applied last.
+pub const APPLIED_ANNOTATION: &str = "asya.sh/applied";
+/// Annotation of a workload that was taken over: the generation of its actor at that time (contract operator §14).
+pub const ADOPTED_ANNOTATION: &str = "asya.sh/adopted-generation";
 
 /// An AsyncActor, undecoded.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ mod signals;
 mod table;
 mod variable;
 
-pub use environment::{Environment, Expected, Problem, Reader, misspelled};
+pub use environment::{Environment, Expected, Problem, Reader, misspelled, nearest};
 pub use exit::{Exit, Signal, print};
 pub use listen::listen;
 pub use reading::Reading;

@@ -38,4 +38,4 @@ if [ ! -e "$cache/complete" ]; then
 fi
 
 export ASYA_MCP_PYTHON=$python ASYA_MCP_CACHE=$cache
-exec cargo test --workspace --exclude asya-tests --exclude asya-benches --test mcp -- --ignored --test-threads 1 "${1:-suites::}"
+exec cargo test --workspace --exclude asya-benches --test mcp -- --ignored --test-threads 1 "${1:-suites::}"

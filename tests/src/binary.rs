@@ -33,23 +33,28 @@ fn built(package: &str, name: &str) -> PathBuf {
     let target = profile.parent().expect("profiles lie in the target directory");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            package,
-            "--bin",
-            name,
-            "--target-dir",
-        ])
+        .args(["build", "--quiet", "--bin", name, "--target-dir"])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     if profile.ends_with("release") {
-        cargo.arg("--release");
+        // As it is shipped: nothing but what the package itself asks of its dependencies.
+        cargo.args(["--package", package, "--release"]);
+    } else {
+        // The same selection of features as `make test` builds with, or every dependency is built once more.
+        cargo.args(["--workspace", "--exclude", "asya-benches"]);
+        if let Some(test) = integration_test(&test) {
+            cargo.args(["--test", test]);
+        }
     }
     let status = cargo.status().expect("cargo can be started");
     assert!(status.success(), "{name} can be built, see above");
     profile.join(name)
+}
+
+/// The name of the test target behind an executable; `None` for a library's own tests.
+fn integration_test(executable: &Path) -> Option<&str> {
+    let (name, _hash) = executable.file_stem()?.to_str()?.rsplit_once('-')?;
+    (!name.starts_with("asya")).then_some(name)
 }
 
 /// The Python behind `python3`. A version manager's shim costs more time than most handlers here.

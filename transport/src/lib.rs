@@ -39,6 +39,8 @@ mod queue_name;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(feature = "rabbitmq", feature = "sqs"))]
+pub mod keeping;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "rabbitmq")]

@@ -67,6 +67,7 @@ mod dial;
 mod error;
 mod feeds;
 mod flight;
+mod keeper;
 mod ledger;
 mod link;
 mod mailbox;
@@ -85,6 +86,7 @@ mod topology;
 
 pub use counters::Counters;
 pub use error::{ConnectError, RabbitError};
+pub use keeper::{RabbitMqKeeper, Wanted};
 pub use options::{
     Address, AddressError, Backoff, ClientCertificate, QueueOptions, RabbitMqOptions, TlsFiles,
 };

@@ -1,6 +1,6 @@
 //! How the runtime calls the handler: `spec.runtime` and the container's own variables are two ways to say the same.
 
-use super::rules::{literal, variable};
+use super::pod::{literal, variable};
 use crate::path::KeyPath;
 use crate::problem::Position;
 use crate::shape::Findings;

@@ -3,6 +3,8 @@
 
 mod calls;
 mod env;
+mod object;
+mod pod;
 mod rules;
 mod shape;
 mod spec;
@@ -13,11 +15,13 @@ use std::ops::Deref;
 use std::path::Path;
 
 pub use env::EnvValue;
+pub use object::{check_object, ineffective_fields};
 pub(crate) use rules::check;
 pub(crate) use shape::MANIFEST;
 pub use spec::{
-    AdvancedScaling, Batch, EnvVar, ImagePullPolicy, Limits, MetricType, PodTemplate, Retry, Runtime,
-    RuntimeKind, Scaling, Sidecar, Spec, Timeout, Workload, WorkloadKind,
+    AdvancedScaling, Batch, EnvVar, ImagePullPolicy, Limits, MetricType, PodTemplate, Queue,
+    QueueDeletionPolicy, Retry, Runtime, RuntimeKind, Scaling, Sidecar, Spec, Timeout, Workload,
+    WorkloadKind,
 };
 pub use variables::is_end_actor;
 

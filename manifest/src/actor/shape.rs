@@ -39,6 +39,7 @@ pub(crate) static SPEC: Record = Record {
         Field::optional("retry", Shape::Record(&RETRY)),
         Field::optional("runtime", Shape::Record(&RUNTIME)),
         Field::optional("limits", Shape::Record(&LIMITS)),
+        Field::optional("queue", Shape::Record(&QUEUE)),
         Field::required("workload", Shape::Record(&WORKLOAD)),
     ],
     open: false,
@@ -127,6 +128,11 @@ static LIMITS: Record = closed(&[
     Field::optional("hops", at_least(1)),
 ]);
 
+static QUEUE: Record = closed(&[Field::optional(
+    "deletionPolicy",
+    Shape::Choice(&["DeleteIfEmpty", "Delete", "Retain"]),
+)]);
+
 const KINDS: &[&str] = &["Deployment", "StatefulSet", "Job"];
 
 static WORKLOAD: Record = closed(&[
@@ -137,6 +143,8 @@ static WORKLOAD: Record = closed(&[
     Field::optional("runtime", Shape::Choice(&["python", "native"])),
     Field::optional("volumeClaimTemplates", Shape::List(&Shape::Object)),
     Field::optional("serviceName", Shape::Text),
+    Field::optional("strategy", Shape::Object),
+    Field::optional("disruptionBudget", Shape::Bool),
     Field::required("template", Shape::Record(&TEMPLATE)),
 ]);
 
@@ -233,7 +241,7 @@ mod tests {
                 Shape::Record(inner) => compare(inner, property, root, &path),
                 Shape::Integer { least, most } => {
                     assert_eq!(property["minimum"].as_i64(), Some(*least), "{path} minimum");
-                    let open = i64::from(u32::MAX);
+                    let open = i64::from(i32::MAX);
                     assert_eq!(
                         property["maximum"].as_i64().unwrap_or(open),
                         *most,

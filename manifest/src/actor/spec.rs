@@ -34,6 +34,9 @@ pub struct Spec {
     /// Bounds on one message.
     #[serde(default)]
     pub limits: Limits,
+    /// The actor's queue.
+    #[serde(default)]
+    pub queue: Queue,
     /// The pods that run the handler.
     pub workload: Workload,
 }
@@ -271,6 +274,28 @@ pub struct Limits {
     pub hops: Option<u32>,
 }
 
+/// `spec.queue`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Queue {
+    /// What happens to the queue when the actor is deleted; the operator's default is `DeleteIfEmpty`. The annotation
+    /// `asya.sh/queue-deletion-policy` wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<QueueDeletionPolicy>,
+}
+
+/// When a queue goes with its actor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QueueDeletionPolicy {
+    /// Only if nothing is in it and nobody else uses it.
+    #[default]
+    DeleteIfEmpty,
+    /// With all messages in it, unless another owner uses it too.
+    Delete,
+    /// Never.
+    Retain,
+}
+
 /// `spec.workload`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -298,6 +323,14 @@ pub struct Workload {
     /// Service of a `StatefulSet`; absent means the actor's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
+    /// How pods are replaced: `DeploymentStrategy` of a `Deployment`, `updateStrategy` of a `StatefulSet`, passed on as it
+    /// is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true))]
+    pub strategy: Option<Value>,
+    /// Whether a workload that may have more than one pod gets a `PodDisruptionBudget`; absent leaves it to the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<bool>,
     /// The pod template.
     pub template: PodTemplate,
 }

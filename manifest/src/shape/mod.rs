@@ -51,10 +51,10 @@ pub(crate) enum Shape {
     Record(&'static Record),
 }
 
-/// An integer that ends up in 32 bits.
+/// An integer that ends up in 32 bits with a sign, as Kubernetes has it.
 pub(crate) const fn at_least(least: i64) -> Shape {
-    // u32::MAX; a conversion is not const.
-    let most = 4_294_967_295;
+    // i32::MAX; a conversion is not const.
+    let most = 2_147_483_647;
     Shape::Integer { least, most }
 }
 
@@ -105,17 +105,42 @@ impl Field {
     }
 }
 
-/// The problems and remarks of one file, with its name at hand.
+/// The problems and remarks of one file or stored object, with its name at hand.
 pub(crate) struct Findings<'a> {
     pub(crate) file: &'a Path,
+    source: Source,
     pub(crate) problems: Problems,
     pub(crate) notices: Problems,
 }
 
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// What a person wrote: every slip counts.
+    File,
+    /// What an API server has admitted: it has dealt with unknown fields, and only what cannot run is wrong.
+    Object,
+}
+
 impl<'a> Findings<'a> {
     pub(crate) fn new(file: &'a Path) -> Self {
+        Self::of(file, Source::File)
+    }
+
+    /// For an object of a cluster: it has no file and no lines.
+    pub(crate) fn of_object() -> Findings<'static> {
+        Findings::of(Path::new(""), Source::Object)
+    }
+
+    /// Whether the document is an object of a cluster.
+    pub(crate) fn is_object(&self) -> bool {
+        self.source == Source::Object
+    }
+
+    fn of(file: &'a Path, source: Source) -> Self {
         Self {
             file,
+            source,
             problems: Problems::default(),
             notices: Problems::default(),
         }
@@ -225,6 +250,9 @@ fn conform_entry(entry: &mut Entry, record: &Record, path: &KeyPath, found: &mut
         let message = "this field has no effect and never had";
         found.notice(entry.position, &below, message, "remove it");
         return false;
+    }
+    if found.is_object() {
+        return true;
     }
     found.problem(
         entry.position,

@@ -42,6 +42,17 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
+impl Entry {
+    /// A member of an object, without a line.
+    pub(crate) fn from_json(key: &str, value: &Value) -> Self {
+        Self {
+            key: key.to_owned(),
+            position: Position { line: 0, column: 0 },
+            value: Node::from_json(value),
+        }
+    }
+}
+
 impl Node {
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value)
@@ -100,6 +111,29 @@ impl Node {
             Kind::Text(text) => format!("the text {:?}", shorten(text)),
             Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "a mapping".to_owned(),
+        }
+    }
+
+    /// A tree without lines; every place is 0:0.
+    pub(crate) fn from_json(value: &Value) -> Self {
+        let kind = match value {
+            Value::Null => Kind::Null,
+            Value::Bool(value) => Kind::Bool(*value),
+            Value::Number(number) => Kind::Number(number.clone()),
+            Value::String(text) => Kind::Text(text.clone()),
+            Value::Array(items) => Kind::List(items.iter().map(Self::from_json).collect()),
+            Value::Object(members) => Kind::Map(
+                members
+                    .iter()
+                    .map(|(key, value)| Entry::from_json(key, value))
+                    .collect(),
+            ),
+        };
+        let plain = matches!(kind, Kind::Bool(_) | Kind::Number(_)).then(|| value.to_string());
+        Self {
+            position: Position { line: 0, column: 0 },
+            kind,
+            plain,
         }
     }
 

@@ -4,8 +4,27 @@
 //! Objects are JSON, not types, because the pod template must pass through whole, fields newer than this program
 //! included (contract operator §6.4).
 
+mod config_map;
+mod deployment;
+mod disruption_budget;
+mod error;
+mod job;
+mod metadata;
+pub mod pod;
+mod replicas;
+mod scaler;
+mod selector;
+pub mod service_account;
+mod statefulset;
+
 use std::collections::BTreeMap;
 
+pub use config_map::runtime_config_map;
+pub use error::DesiredError;
+pub use replicas::{REPLICAS_MANAGER, replicas_handover};
+pub use selector::template_hash;
+
+use asya_manifest::WorkloadKind;
 use serde_json::Value;
 
 use crate::registry::Transport;
@@ -75,6 +94,48 @@ pub struct Facts {
     pub secret_has_username: bool,
     /// Minor version of the API server, e.g. 33; 0 if unknown.
     pub server_minor: u32,
+}
+
+/// Every object that should exist for one actor, in the order in which it is applied.
+///
+/// The parts fail apart from each other: a scaler that cannot be written keeps no workload back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Desired {
+    /// ServiceAccount, headless Service, PodDisruptionBudget; applied before the workload.
+    pub common: Vec<Object>,
+    /// What runs the pods. With a `ScaledJob` its TriggerAuthentication stands here too, before it, because there the
+    /// scaler and the workload are one object.
+    pub workload: Result<Vec<Object>, DesiredError>,
+    /// KEDA's objects; empty while scaling is manual, and for a `ScaledJob`.
+    pub scaler: Result<Vec<Object>, DesiredError>,
+}
+
+/// The objects of one actor (contract operator §6, §7, §9, §10).
+///
+/// `inputs.facts` must be those of the workload kind that the actor asks for now: the selector of a Deployment says
+/// nothing about a StatefulSet that takes its place.
+pub fn objects(inputs: &Inputs<'_>) -> Desired {
+    let mut common = Vec::new();
+    if let Ok(Some(account)) = service_account::Account::of(inputs) {
+        common.extend(account.object(inputs));
+    }
+    let kind = inputs.actor.spec.workload.effective_kind();
+    if kind == WorkloadKind::StatefulSet {
+        common.push(statefulset::service(inputs));
+    }
+    common.extend(disruption_budget::object(inputs));
+    let is_scaled = inputs.actor.spec.scaling.enabled;
+    let (workload, scaler) = match kind {
+        WorkloadKind::Deployment => (deployment::object(inputs).map(|object| vec![object]), scaler::objects(inputs)),
+        WorkloadKind::StatefulSet => (statefulset::object(inputs).map(|object| vec![object]), scaler::objects(inputs)),
+        WorkloadKind::Job if is_scaled => {
+            let objects = scaler::job_objects(inputs);
+            let scaler = objects.as_ref().map(|_| Vec::new()).map_err(Clone::clone);
+            (objects, scaler)
+        }
+        WorkloadKind::Job => (job::object(inputs).map(|object| vec![object]), Ok(Vec::new())),
+    };
+    Desired { common, workload, scaler }
 }
 
 /// One object that should exist.

@@ -10,6 +10,12 @@ use serde_json::Value;
 use crate::registry::Transport;
 use crate::status::QueueDepth;
 
+mod brokers;
+mod credentials;
+
+pub use brokers::{Brokers, Owner};
+pub use credentials::{KubeSecrets, SecretData, Secrets};
+
 /// The queue of one actor on one transport.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueSpec {

@@ -1,15 +1,24 @@
 //! The transport registry (`ASYA_TRANSPORT_CONFIG`, contract operator §4): which brokers there are and how they are
 //! used. Pure: reading JSON text, and looking names up.
 
-use std::collections::BTreeMap;
+mod fields;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
+
+pub use read::read;
 
 /// All transports that the operator was told of, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
     /// Enabled and disabled ones.
     pub transports: BTreeMap<String, Transport>,
+    /// Names of disabled ones that are of no known type.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// One entry of the registry.
@@ -156,7 +165,9 @@ impl Transport {
     /// The name of an actor's queue.
     pub fn queue_name(&self, namespace: &str, actor: &str) -> String {
         let template = &self.broker.queues().name_template;
-        template.replace("{actor}", actor).replace("{namespace}", namespace)
+        template
+            .replace("{actor}", actor)
+            .replace("{namespace}", namespace)
     }
 }
 
@@ -182,10 +193,18 @@ impl Registry {
         match self.transports.get(name) {
             Some(transport) if transport.enabled => Ok(transport),
             Some(_) => Err(LookupError::Disabled(name.to_owned())),
+            None if self.unreadable.contains(name) => Err(LookupError::Disabled(name.to_owned())),
             None => {
                 let known: Vec<&str> = self.transports.keys().map(String::as_str).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Err(LookupError::NotFound { name: name.to_owned(), known })
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                Err(LookupError::NotFound {
+                    name: name.to_owned(),
+                    known,
+                })
             }
         }
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use problem::Problem;
-pub use typos::misspelled;
+pub use typos::{misspelled, nearest};
 pub use values::{
     Expected, actor_name, at_least_one, boolean, duration, exchange, json_object, listen_address, namespace,
     port, positive_duration, size, text,

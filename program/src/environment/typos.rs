@@ -18,7 +18,7 @@ pub fn misspelled<G: Group>(environment: &Environment<'_>, table: &Table<G>) -> 
             !is_known && !names_a_service(name, value)
         })
         .filter_map(|(name, _)| {
-            nearest(name, &ours, table.elsewhere).map(|meant| {
+            nearest_name(name, &ours, table.elsewhere).map(|meant| {
                 Problem::new(
                     name,
                     format!("not known and without effect; did you mean {meant}?"),
@@ -26,6 +26,26 @@ pub fn misspelled<G: Group>(environment: &Environment<'_>, table: &Table<G>) -> 
             })
         })
         .collect()
+}
+
+/// The candidate that a person most likely meant by `word`, if one is near enough: about one slip in three letters,
+/// and letters in another case, are forgiven.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    candidates
+        .map(|candidate| {
+            (
+                strsim::osa_distance(&word, &candidate.to_ascii_lowercase()),
+                candidate,
+            )
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= (word.len().min(candidate.len()) / 3).max(1))
+        .map(|(_, candidate)| candidate)
 }
 
 /// Kubernetes tells every container of the services around it, in variables that begin with their names.
@@ -37,7 +57,11 @@ fn names_a_service(name: &str, value: &str) -> bool {
         || value.starts_with("udp://")
 }
 
-fn nearest(name: &str, ours: &[&'static str], elsewhere: &'static [&'static str]) -> Option<&'static str> {
+fn nearest_name(
+    name: &str,
+    ours: &[&'static str],
+    elsewhere: &'static [&'static str],
+) -> Option<&'static str> {
     let word = name.strip_prefix("ASYA_")?;
     let (distance, meant) = ours
         .iter()
@@ -46,4 +70,23 @@ fn nearest(name: &str, ours: &[&'static str], elsewhere: &'static [&'static str]
         .min_by_key(|(distance, _)| *distance)?;
     let is_ours = ours.contains(&meant);
     (is_ours && distance <= (word.len() / 5).max(1)).then_some(meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn slips_find_the_word_and_other_words_find_nothing() {
+        const WORDS: [&str; 3] = ["host", "passwordSecretRef", "maxRetryCount"];
+        for (word, meant) in [
+            ("hots", Some("host")),
+            ("HOST", Some("host")),
+            ("maxReceiveCount", Some("maxRetryCount")),
+            ("secret", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, WORDS.into_iter()), meant, "{word}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ impl Administration for RabbitMqTransport {
             let settings = &self.inner.settings;
             let declaring = async {
                 topology::create(&line.connection, &name, &settings.queue_arguments).await?;
-                topology::bind(&line.connection, settings, queue).await
+                topology::bind(&line.connection, settings, queue, queue.actor()).await
             };
             line.attempt(declaring).await.map_err(broken)?;
             self.inner.registry.found(queue);

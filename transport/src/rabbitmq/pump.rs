@@ -136,7 +136,7 @@ impl Pump {
             }
             topology::create(connection, &name, &self.settings.queue_arguments).await?;
         }
-        topology::bind(connection, &self.settings, &self.queue).await?;
+        topology::bind(connection, &self.settings, &self.queue, self.queue.actor()).await?;
         topology::channel(connection).await.map(Some)
     }
 

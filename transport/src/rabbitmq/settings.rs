@@ -44,8 +44,7 @@ impl Settings {
         }
         let is_quorum = queue_arguments.inner().get("x-queue-type") == Some(&long_string("quorum"));
         if is_quorum && !queue_arguments.contains_key("x-delivery-limit") {
-            let limit = AMQPValue::LongLongInt(QUORUM_DELIVERY_LIMIT);
-            queue_arguments.insert("x-delivery-limit".into(), limit);
+            queue_arguments.insert("x-delivery-limit".into(), no_delivery_limit());
         }
         Ok(Self {
             max_message_size: AtomicUsize::new(options.max_message_size),
@@ -118,6 +117,11 @@ impl Settings {
     pub(super) fn creates_quorum_queues(&self) -> bool {
         self.queue_arguments.inner().get("x-queue-type") == Some(&long_string("quorum"))
     }
+}
+
+/// The delivery limit of a quorum queue that drops nothing.
+pub(super) fn no_delivery_limit() -> AMQPValue {
+    AMQPValue::LongLongInt(QUORUM_DELIVERY_LIMIT)
 }
 
 async fn read(what: &'static str, path: &std::path::Path) -> Result<Vec<u8>, ConnectError> {

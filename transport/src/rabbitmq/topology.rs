@@ -1,6 +1,6 @@
 //! What we make sure of on the broker: the exchange, our own queue, its binding (contract data-plane §4.1, §4.2).
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 
@@ -81,51 +81,87 @@ pub(super) async fn create(
     name: &ShortString,
     arguments: &FieldTable,
 ) -> lapin::Result<()> {
-    let channel = channel(connection).await?;
-    let options = QueueDeclareOptions {
-        durable: true,
-        ..QueueDeclareOptions::default()
-    };
-    match channel
-        .queue_declare(name.clone(), options, arguments.clone())
-        .await
-    {
-        Ok(_) => Ok(()),
+    match declare(connection, name, arguments).await {
         // Other arguments or another type: it exists, and that is all we need. An argument that the broker does not
         // know is a refusal of the same kind, so make sure.
         Err(error) if is(&error, Refusal::Precondition) => {
             look(connection, name).await?.map(|_| ()).ok_or(error)
         }
-        Err(error) => Err(error),
+        other => other,
     }
 }
 
-/// Binds the queue under its actor's name. Idempotent; needs no ownership of the queue.
+async fn declare(connection: &Connection, name: &ShortString, arguments: &FieldTable) -> lapin::Result<()> {
+    let channel = channel(connection).await?;
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declaring = channel.queue_declare(name.clone(), options, arguments.clone());
+    declaring.await.map(|_| ())
+}
+
+/// Creates a durable queue like [`create`]; if it exists with other arguments, tells which, as the broker says it.
+pub(super) async fn compare(
+    connection: &Connection,
+    name: &ShortString,
+    arguments: &FieldTable,
+) -> lapin::Result<Option<String>> {
+    let declared = declare(connection, name, arguments).await;
+    if let Err(error) = &declared
+        && let Some((Refusal::Precondition, reason)) = refusal(error)
+        // An argument that the broker does not know is a refusal of the same kind, and then there may be no queue.
+        && look(connection, name).await?.is_some()
+    {
+        let reason = reason.strip_prefix("PRECONDITION_FAILED - ").unwrap_or(&reason);
+        return Ok(Some(reason.to_owned()));
+    }
+    declared.map(|()| None)
+}
+
+/// Deletes a queue: `carefully` means only if it is empty and has no consumers. One that does not exist is no error.
+pub(super) async fn delete(connection: &Connection, name: ShortString, carefully: bool) -> lapin::Result<u32> {
+    let options = QueueDeleteOptions {
+        if_unused: carefully,
+        if_empty: carefully,
+        ..QueueDeleteOptions::default()
+    };
+    let channel = channel(connection).await?;
+    channel.queue_delete(name, options).await
+}
+
+/// Binds the queue under `key`. Idempotent; needs no ownership of the queue.
 ///
 /// A user who may not bind can still consume: publishers fall back to the default exchange.
 pub(super) async fn bind(
     connection: &Connection,
     settings: &Settings,
     queue: &QueueName,
+    key: &str,
 ) -> lapin::Result<()> {
-    let bound = bind_once(connection, settings, queue).await;
+    let bound = bind_once(connection, settings, queue, key).await;
     match bound.as_ref().map_err(refusal) {
         Err(Some((Refusal::NotFound, reason))) if reason.contains("exchange") => {
             ensure_exchange(connection, settings).await?;
-            bind_once(connection, settings, queue).await
+            bind_once(connection, settings, queue, key).await
         }
         Err(Some((Refusal::Access, reason))) => {
-            tracing::warn!(%queue, %reason, "may not bind the queue to the exchange, consuming without");
+            tracing::warn!(%queue, %reason, "may not bind the queue to the exchange, it is reached by its name alone");
             Ok(())
         }
         _ => bound,
     }
 }
 
-async fn bind_once(connection: &Connection, settings: &Settings, queue: &QueueName) -> lapin::Result<()> {
+async fn bind_once(
+    connection: &Connection,
+    settings: &Settings,
+    queue: &QueueName,
+    key: &str,
+) -> lapin::Result<()> {
     let (Ok(name), Ok(key)) = (
         ShortString::try_new(queue.as_str()),
-        ShortString::try_new(queue.actor()),
+        ShortString::try_new(key),
     ) else {
         return Ok(()); // no queue has such a name
     };

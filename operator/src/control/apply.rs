@@ -1,0 +1,399 @@
+//! Writes objects: by server-side apply, only when something differs, and never over somebody else's.
+//!
+//! An object carries the fingerprint of what was applied last (`asya.sh/applied`). If it is that of the desired body,
+//! and the live object still says what it said then about our fields, nothing is sent. What "then" was is remembered
+//! from the server's answer, because the server writes some values in another way than we do; without that memory (after
+//! a restart) the body itself is compared, and at worst one request changes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::backoff;
+use super::compare::{fingerprint, holds_in, projection};
+use super::ownership::{Ownership, ownership};
+use super::view::{Live, ObjectKey, View, is_older};
+use crate::desired::{Kind, Object};
+use crate::resource::{APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
+
+/// Field manager that keeps `spec.replicas` in the hands of nobody in particular, until the autoscaler takes it.
+const REPLICAS_MANAGER: &str = "asya-operator-replicas";
+/// Pauses after refusals.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// Repairs of one object within [`CALM`] of each other slow down: somebody else may want another state.
+const CALM: Duration = Duration::from_mins(10);
+
+/// What was done about one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing differed.
+    Unchanged,
+    /// It did not exist.
+    Created,
+    /// It was wanted differently.
+    Updated,
+    /// Somebody had changed it.
+    Repaired,
+    /// It cannot be changed in place and is being deleted, to be made anew.
+    Replacing,
+}
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An object of that name is somebody else's.
+    #[error("{kind} {name:?} exists and is not this actor's: {whose}; delete or rename it")]
+    Foreign {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Whose it is.
+        whose: String,
+    },
+    /// The definition is not installed.
+    #[error("the KEDA CRDs are not installed: there is no kind {0} in this cluster")]
+    NotInstalled(&'static str),
+    /// The API server refused it, now or a moment ago.
+    #[error("{message}")]
+    Refused {
+        /// Kind, name, and what the API server said.
+        message: String,
+        /// When it is tried again.
+        again: Duration,
+    },
+}
+
+/// What is remembered of objects between passes.
+#[derive(Debug, Default)]
+pub struct Memory {
+    objects: Mutex<HashMap<ObjectKey, Remembered>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Remembered {
+    fingerprint: String,
+    version: String,
+    /// Fingerprint of what the server's answer said about our fields.
+    projection: String,
+    repairs: u32,
+    repaired: Option<Instant>,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Debug, Clone)]
+struct Refusal {
+    fingerprint: String,
+    attempts: u32,
+    until: Instant,
+    message: String,
+}
+
+impl Memory {
+    /// The object is gone: what was applied to it no longer matters.
+    pub fn forget(&self, key: &ObjectKey) {
+        if let Some(known) = self.state().get_mut(key) {
+            known.fingerprint.clear();
+            known.version.clear();
+        }
+    }
+
+    /// The actor is gone.
+    pub fn forget_actor(&self, namespace: &str, name: &str, others: &[ObjectKey]) {
+        self.state().retain(|key, _| {
+            let is_its = key.namespace == namespace && key.name == name && key.kind != Kind::ConfigMap;
+            !is_its && !others.contains(key)
+        });
+    }
+
+    fn get(&self, key: &ObjectKey) -> Remembered {
+        self.state().get(key).cloned().unwrap_or_default()
+    }
+
+    fn change(&self, key: &ObjectKey, change: impl FnOnce(&mut Remembered)) {
+        change(self.state().entry(key.clone()).or_default());
+    }
+
+    fn state(&self) -> MutexGuard<'_, HashMap<ObjectKey, Remembered>> {
+        // No code that holds the lock can panic half-way through a change.
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes objects. See the module.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    view: Arc<View>,
+    memory: Arc<Memory>,
+}
+
+/// An object to apply.
+struct Wanted<'a> {
+    key: ObjectKey,
+    /// What is sent.
+    body: Value,
+    /// What is compared: without what is only set at creation.
+    lasting: Value,
+    fingerprint: String,
+    owner: Option<&'a Actor>,
+}
+
+/// What has to be done about one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Update,
+    Repair,
+}
+
+impl Applier {
+    /// An applier that compares with `view`.
+    pub fn new(client: Client, view: Arc<View>, memory: Arc<Memory>) -> Self {
+        Self { client, view, memory }
+    }
+
+    /// Makes sure of one object of an actor, or of a shared one (`owner` is `None`). `is_new` says that the body holds
+    /// `spec.replicas` only because the workload does not exist yet.
+    pub async fn apply(&self, owner: Option<&Actor>, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
+        let wanted = Wanted::new(owner, object, is_new);
+        if object.kind.is_scaler() && self.view.is_absent(object.kind) {
+            return Err(ApplyError::NotInstalled(object.kind.names().1));
+        }
+        let known = self.memory.get(&wanted.key);
+        if let Some(refusal) = known.refusal.as_ref().filter(|refusal| refusal.fingerprint == wanted.fingerprint)
+            && let Some(again) = refusal.until.checked_duration_since(Instant::now())
+        {
+            return Err(ApplyError::Refused { message: refusal.message.clone(), again });
+        }
+        match self.settle(&wanted, &known).await {
+            Ok(applied) => {
+                self.memory.change(&wanted.key, |known| known.refusal = None);
+                Ok(applied)
+            }
+            Err(Failure::Final(error)) => Err(error),
+            Err(Failure::Api(error)) => Err(self.refused(&wanted, &known, &error)),
+        }
+    }
+
+    async fn settle(&self, wanted: &Wanted<'_>, known: &Remembered) -> Result<Applied, Failure> {
+        let seen = self.view.object(&wanted.key);
+        let live = match seen {
+            Some(live) => Some(live),
+            // Just created: the watch has not told yet.
+            None if known.fingerprint == wanted.fingerprint => return Ok(Applied::Unchanged),
+            None => self.fetch(&wanted.key).await?.map(Arc::new),
+        };
+        let Some(live) = live else {
+            self.send(wanted).await?;
+            return Ok(Applied::Created);
+        };
+        let body = live.body();
+        match wanted.owner.map_or(Ownership::Ours, |actor| ownership(actor, &body)) {
+            Ownership::Ours => {}
+            Ownership::Abandoned => {
+                self.delete(&wanted.key, Some(&live.uid)).await?;
+                return Ok(Applied::Replacing);
+            }
+            Ownership::Foreign(whose) => {
+                let kind = wanted.key.kind.names().1;
+                return Err(Failure::Final(ApplyError::Foreign { kind, name: wanted.key.name.clone(), whose }));
+            }
+        }
+        let need = need(wanted, &live, &body, known);
+        if need == Need::Nothing {
+            return Ok(Applied::Unchanged);
+        }
+        if need == Need::Repair {
+            self.slow_down(wanted, known)?;
+        }
+        self.keep_replicas(wanted, &live, &body).await?;
+        match self.send(wanted).await {
+            Ok(()) if need == Need::Update => Ok(Applied::Updated),
+            Ok(()) => Ok(Applied::Repaired),
+            Err(error) if wanted.key.kind == Kind::Job && is_invalid(&error) => {
+                // The template of a Job cannot be changed (contract operator §7.3).
+                self.delete(&wanted.key, Some(&live.uid)).await?;
+                Ok(Applied::Replacing)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The object as it is now, past the view: it may lack our label.
+    async fn fetch(&self, key: &ObjectKey) -> Result<Option<Live>, kube::Error> {
+        Ok(self.api(key).get_opt(&key.name).await?.map(Live::reduce))
+    }
+
+    /// The object as it is, from the view or else from the server.
+    pub async fn find(&self, key: &ObjectKey) -> Result<Option<Arc<Live>>, kube::Error> {
+        match self.view.object(key) {
+            Some(live) => Ok(Some(live)),
+            None if key.kind.is_scaler() && self.view.is_absent(key.kind) => Ok(None),
+            None => Ok(self.fetch(key).await?.map(Arc::new)),
+        }
+    }
+
+    async fn send(&self, wanted: &Wanted<'_>) -> Result<(), kube::Error> {
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let answer = self.api(&wanted.key).patch(&wanted.key.name, &parameters, &Patch::Apply(&wanted.body)).await?;
+        let live = Live::reduce(answer);
+        let seen = fingerprint(&projection(&wanted.lasting, &live.body()));
+        tracing::debug!(kind = wanted.key.kind.names().1, namespace = wanted.key.namespace, name = wanted.key.name, "applied");
+        self.memory.change(&wanted.key, |known| {
+            known.fingerprint.clone_from(&wanted.fingerprint);
+            known.version = live.version;
+            known.projection = seen;
+        });
+        Ok(())
+    }
+
+    /// Before `spec.replicas` is left out of what we apply, another manager gets it: else the server would reset it to 1
+    /// (contract operator §9.4).
+    async fn keep_replicas(&self, wanted: &Wanted<'_>, live: &Live, body: &Value) -> Result<(), kube::Error> {
+        let has_replicas = wanted.lasting.pointer("/spec/replicas").is_some();
+        if !matches!(wanted.key.kind, Kind::Deployment | Kind::StatefulSet) || has_replicas || !live.owns_replicas {
+            return Ok(());
+        }
+        let Some(replicas) = body.pointer("/spec/replicas") else { return Ok(()) };
+        let (api_version, kind, _) = wanted.key.kind.names();
+        let part = json!({
+            "apiVersion": api_version, "kind": kind,
+            "metadata": {"name": wanted.key.name, "namespace": wanted.key.namespace},
+            "spec": {"replicas": replicas},
+        });
+        let parameters = PatchParams::apply(REPLICAS_MANAGER).force();
+        self.api(&wanted.key).patch(&wanted.key.name, &parameters, &Patch::Apply(&part)).await?;
+        Ok(())
+    }
+
+    /// Changes a part of an object by a merge patch.
+    pub async fn merge(&self, key: &ObjectKey, patch: &Value) -> Result<(), kube::Error> {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        self.api(key).patch(&key.name, &parameters, &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    /// Deletes one object, with its pods in the background. An object that is gone, or another one of that name, is
+    /// fine.
+    pub async fn delete(&self, key: &ObjectKey, uid: Option<&str>) -> Result<(), kube::Error> {
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match self.api(key).delete(&key.name, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn api(&self, key: &ObjectKey) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &key.kind.api_resource())
+    }
+
+    /// Repairs that follow each other closely wait longer and longer.
+    fn slow_down(&self, wanted: &Wanted<'_>, known: &Remembered) -> Result<(), Failure> {
+        let now = Instant::now();
+        let recent = known.repaired.filter(|at| now.duration_since(*at) < CALM);
+        let repairs = if recent.is_some() { known.repairs } else { 0 };
+        if let Some(last) = recent
+            && repairs > 2
+        {
+            let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(repairs)).min(LONGEST_PAUSE);
+            if let Some(again) = (last + pause).checked_duration_since(now) {
+                let kind = wanted.key.kind.names().1;
+                let message = format!("{kind} {:?} keeps being changed by somebody else", wanted.key.name);
+                return Err(Failure::Final(ApplyError::Refused { message, again }));
+            }
+        }
+        self.memory.change(&wanted.key, |known| {
+            known.repairs = repairs + 1;
+            known.repaired = Some(now);
+        });
+        Ok(())
+    }
+
+    fn refused(&self, wanted: &Wanted<'_>, known: &Remembered, error: &kube::Error) -> ApplyError {
+        let same = known.refusal.as_ref().filter(|refusal| refusal.fingerprint == wanted.fingerprint);
+        let attempts = same.map_or(0, |refusal| refusal.attempts) + 1;
+        // What is invalid stays invalid, unless a quota, a webhook or the server changes.
+        let first = if is_invalid(error) { Duration::from_mins(1) } else { FIRST_PAUSE };
+        let again = backoff::delay(attempts, first, LONGEST_PAUSE);
+        let message = format!("{} {:?}: {}", wanted.key.kind.names().1, wanted.key.name, describe(error));
+        let refusal = Refusal {
+            fingerprint: wanted.fingerprint.clone(),
+            attempts,
+            until: Instant::now() + again,
+            message: message.clone(),
+        };
+        self.memory.change(&wanted.key, |known| known.refusal = Some(refusal));
+        ApplyError::Refused { message, again }
+    }
+}
+
+impl<'a> Wanted<'a> {
+    fn new(owner: Option<&'a Actor>, object: &Object, is_new: bool) -> Self {
+        let mut lasting = object.body.clone();
+        if is_new && let Some(spec) = lasting.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("replicas");
+        }
+        let fingerprint = fingerprint(&lasting);
+        let mut body = object.body.clone();
+        for value in [&mut body, &mut lasting] {
+            value["metadata"]["annotations"][APPLIED_ANNOTATION] = Value::from(fingerprint.as_str());
+        }
+        let key = ObjectKey { kind: object.kind, namespace: object.namespace.clone(), name: object.name.clone() };
+        Self { key, body, lasting, fingerprint, owner }
+    }
+}
+
+/// Decides whether an object has to be applied.
+fn need(wanted: &Wanted<'_>, live: &Live, body: &Value, known: &Remembered) -> Need {
+    let is_known = known.fingerprint == wanted.fingerprint;
+    if is_known && (live.version == known.version || is_older(&live.version, &known.version)) {
+        return Need::Nothing;
+    }
+    let applied = body.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED_ANNOTATION));
+    let is_applied = applied.and_then(Value::as_str) == Some(wanted.fingerprint.as_str());
+    if !is_applied && !is_known {
+        return Need::Update;
+    }
+    let holds = if is_known {
+        fingerprint(&projection(&wanted.lasting, body)) == known.projection
+    } else {
+        holds_in(&wanted.lasting, body)
+    };
+    if holds { Need::Nothing } else { Need::Repair }
+}
+
+enum Failure {
+    Final(ApplyError),
+    Api(kube::Error),
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// Whether the API server will say the same again as long as nothing changes.
+pub fn is_invalid(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
+}
+
+/// What went wrong, in the API server's words where it has any.
+pub fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Figures of the controller under the names that dashboards of Go controllers use (contract operator §3.3).
+//!
+//! Figures about actors and requests are not made here but by [`crate::program`].
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+const NAME: &str = "asyncactor";
+
+/// How a pass ended, as `controller_runtime_reconcile_total` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Result {
+    /// Nothing more to do.
+    Success,
+    /// It failed and is tried again.
+    Error,
+    /// Done, and another look follows after a while.
+    RequeueAfter,
+}
+
+/// A pass is over.
+pub fn reconciled(result: Result, took: Duration) {
+    let word = match result {
+        Result::Success => "success",
+        Result::Error => "error",
+        Result::RequeueAfter => "requeue_after",
+    };
+    counter!("controller_runtime_reconcile_total", "controller" => NAME, "result" => word).increment(1);
+    if result == Result::Error {
+        counter!("controller_runtime_reconcile_errors_total", "controller" => NAME).increment(1);
+        counter!("workqueue_retries_total", "name" => NAME).increment(1);
+    }
+    histogram!("controller_runtime_reconcile_time_seconds", "controller" => NAME).record(took);
+    histogram!("workqueue_work_duration_seconds", "name" => NAME).record(took);
+}
+
+/// What is known at the start.
+pub fn started(concurrency: u16) {
+    gauge!("controller_runtime_max_concurrent_reconciles", "controller" => NAME).set(f64::from(concurrency));
+}
+
+/// One pass more, or less, is under way.
+pub fn active(change: f64) {
+    gauge!("controller_runtime_active_workers", "controller" => NAME).increment(change);
+}
+
+/// An actor was put on the work queue.
+pub fn queued() {
+    counter!("workqueue_adds_total", "name" => NAME).increment(1);
+}
+
+/// The length of the work queue.
+pub fn depth(length: usize) {
+    gauge!("workqueue_depth", "name" => NAME).set(u32::try_from(length).map_or(f64::MAX, f64::from));
+}
+
+/// How long an actor stood on the work queue.
+pub fn waited(time: Duration) {
+    histogram!("workqueue_queue_duration_seconds", "name" => NAME).record(time);
+}
+
+/// A queue that had existed was missing and has been made again.
+pub fn queue_recreated() {
+    counter!("asya_operator_queue_recreations_total").increment(1);
+}

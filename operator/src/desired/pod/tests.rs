@@ -1,0 +1,1 @@
+//! The template of one small actor; those of the examples are snapshots.

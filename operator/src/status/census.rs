@@ -1,0 +1,107 @@
+//! All pods of an actor together: how many are how, and what ails most of them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Pod;
+use super::health::{Ailment, Complaint, Health, examine};
+
+/// The pods of an actor, counted.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    pub(super) ready: u32,
+    /// Neither ready nor failing.
+    pub(super) pending: u32,
+    pub(super) failing: u32,
+    /// Ready for now, and known to crash.
+    pub(super) shaky: u32,
+    /// Since when a pod that is not ready has not been; of all of them the longest.
+    pub(super) unready_since: Option<Timestamp>,
+    /// What ails failing and shaky pods, by ailment; of each ailment the pod of the first name.
+    ailments: BTreeMap<Ailment, (u32, String, Complaint)>,
+}
+
+impl Census {
+    pub(super) fn take(pods: &[Pod], now: Timestamp) -> Self {
+        let mut census = Self::default();
+        for pod in pods {
+            census.count(pod, examine(pod, now));
+        }
+        census
+    }
+
+    fn count(&mut self, pod: &Pod, health: Health) {
+        let complaint = match health {
+            Health::Over => return,
+            Health::Ready(complaint) => {
+                self.ready += 1;
+                self.shaky += u32::from(complaint.is_some());
+                complaint
+            }
+            Health::Pending => {
+                self.pending += 1;
+                self.note_unready(pod);
+                None
+            }
+            Health::Failing(complaint) => {
+                self.failing += 1;
+                self.note_unready(pod);
+                Some(complaint)
+            }
+        };
+        if let Some(complaint) = complaint {
+            self.note(pod, complaint);
+        }
+    }
+
+    fn note_unready(&mut self, pod: &Pod) {
+        let since = unready_since(pod);
+        self.unready_since = Some(self.unready_since.map_or(since, |earlier| earlier.min(since)));
+    }
+
+    fn note(&mut self, pod: &Pod, complaint: Complaint) {
+        match self.ailments.get_mut(&complaint.ailment) {
+            None => {
+                let first = (1, pod.name.clone(), complaint);
+                self.ailments.insert(first.2.ailment, first);
+            }
+            Some((count, name, first)) => {
+                *count += 1;
+                if pod.name < *name {
+                    (*name, *first) = (pod.name.clone(), complaint);
+                }
+            }
+        }
+    }
+
+    /// Pods that are there: neither deleted nor ended.
+    pub(super) fn living(&self) -> u32 {
+        self.ready + self.pending + self.failing
+    }
+
+    /// Pods with a complaint.
+    pub(super) fn ailing(&self) -> u32 {
+        self.failing + self.shaky
+    }
+
+    /// What ails most of the ailing pods; of equally frequent ailments the first of the contract's table, so that the
+    /// answer does not depend on the order of pods.
+    pub(super) fn main_complaint(&self) -> Option<Complaint> {
+        let (count, _, complaint) = self
+            .ailments
+            .values()
+            .max_by_key(|(count, _, complaint)| (*count, std::cmp::Reverse(complaint.ailment)))?;
+        let mut complaint = complaint.clone();
+        if *count > 1 {
+            complaint.text = format!("{} (and {} more pods like it)", complaint.text, count - 1);
+        }
+        Some(complaint)
+    }
+}
+
+/// Since when a pod that is not ready has not been.
+pub(super) fn unready_since(pod: &Pod) -> Timestamp {
+    let ready = pod.condition("Ready").filter(|ready| !ready.holds);
+    ready.and_then(|ready| ready.since).unwrap_or(pod.created)
+}

@@ -1,0 +1,1 @@
+//! What an actor's status must be.

@@ -1,0 +1,179 @@
+//! Keeping queues for an operator: one connection that is opened when it is needed, and closed when it is not.
+//!
+//! What it is: declaring, comparing, binding, recording owners, counting, and deleting what nobody needs. What it is
+//! not: it neither publishes nor consumes for anybody. The transport's own [`Administration`](crate::Administration)
+//! does what a sidecar needs; this knows about owners.
+//!
+//! # Owners
+//!
+//! Each owned queue has a durable, internal, direct exchange `asya-owners.<queue>`, to which it is bound once for each
+//! owner, with the owner as the routing key. To give a queue up is to remove one's own binding and to delete that
+//! exchange *if unused*: the broker refuses when another owner is left, so the last one is known for certain.
+//!
+//! While a queue is made or given up, the exclusive queue `asya-owners.<queue>.lock` exists. The broker lets only one
+//! connection have it and removes it when that connection ends, so that what another cluster does comes before or
+//! after, and a process that dies holds nobody up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use lapin::types::ShortString;
+use lapin::{Connection, ErrorKind};
+use tokio::time::timeout;
+
+use self::connection::Opened;
+use super::RabbitMqOptions;
+use super::dial::{DialError, dial};
+use super::error::{ConnectError, RabbitError, Refusal, is};
+use super::settings::{Settings, queue_name};
+use super::topology;
+use crate::QueueName;
+use crate::keeping::{Ensured, KeepError, QueueOwner, ReleaseMode, Released};
+
+mod connection;
+mod ensure;
+mod lock;
+mod release;
+mod vacate;
+
+/// How long any operation may take, connecting apart.
+const OPERATION: Duration = Duration::from_secs(20);
+
+/// How long a failed attempt to connect answers for all who ask: they need not wait for the same timeout in turn.
+const FAILED: Duration = Duration::from_secs(2);
+
+/// How long a connection stays that nobody uses.
+const IDLE: Duration = Duration::from_mins(3);
+
+/// How a queue is made sure of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Who uses it from now on.
+    pub owner: QueueOwner,
+    /// Whether a missing queue is made, with the arguments of [`QueueOptions`](super::QueueOptions).
+    pub create: bool,
+    /// Whether its dead-letter queue (`<queue>-dlq`) is made as well.
+    pub dead_letter: bool,
+    /// Whether a queue with other arguments is made anew while it is empty, unused and nobody else's.
+    pub recreate: bool,
+}
+
+/// Keeps the queues of one broker and user. Clones share their connection.
+#[derive(Debug, Clone)]
+pub struct RabbitMqKeeper {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    opened: tokio::sync::Mutex<Opened>,
+    used: Mutex<Instant>,
+    busy: Mutex<HashMap<QueueName, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl RabbitMqKeeper {
+    /// Checks the options and connects to nothing yet.
+    ///
+    /// # Errors
+    /// When a name or an argument cannot be sent over AMQP.
+    pub fn new(options: RabbitMqOptions) -> Result<Self, ConnectError> {
+        let inner = Inner {
+            settings: Settings::check(options)?,
+            opened: tokio::sync::Mutex::default(),
+            used: Mutex::new(Instant::now()),
+            busy: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Makes sure of the exchange, the queue, its dead letters, its bindings (under the actor's name and under its
+    /// own), and of the owner's record. Never declares an existing queue with other arguments.
+    pub async fn ensure(&self, queue: &QueueName, wanted: &Wanted) -> Result<Ensured, KeepError> {
+        let (inner, queue, wanted) = (Arc::clone(&self.inner), queue.clone(), wanted.clone());
+        finish(async move { inner.ensure(&queue, &wanted).await }).await
+    }
+
+    /// How many messages are ready; `None` if there is no such queue.
+    pub async fn ready(&self, queue: &QueueName) -> Result<Option<u64>, KeepError> {
+        let (inner, queue) = (Arc::clone(&self.inner), queue.clone());
+        let name = named(&queue)?;
+        let looking = async move {
+            inner
+                .with_connection(|connection| {
+                    let name = name.clone();
+                    Box::pin(async move { topology::look(&connection, &name).await })
+                })
+                .await
+        };
+        Ok(finish(looking).await?.map(|counts| counts.ready.into()))
+    }
+
+    /// Gives the queue up for `owner`, and deletes it (and its dead-letter and delay queues) if `mode` allows and
+    /// nobody else owns it. No message is lost by that unless `mode` is [`ReleaseMode::Always`].
+    pub async fn release(
+        &self,
+        queue: &QueueName,
+        owner: &QueueOwner,
+        mode: ReleaseMode,
+    ) -> Result<Released, KeepError> {
+        let (inner, queue, owner) = (Arc::clone(&self.inner), queue.clone(), owner.clone());
+        finish(async move { inner.release(&queue, &owner, mode).await }).await
+    }
+}
+
+/// Runs `work` to its end, also when the caller stops waiting for it: half a change would leave a lock behind.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, KeepError>> + Send + 'static,
+) -> Result<T, KeepError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(ended) => Err(KeepError::Refused(format!(
+            "the work at the broker ended early: {ended}"
+        ))),
+    }
+}
+
+impl Inner {
+    /// One change of a queue at a time in this process; [`lock`] sees to the others.
+    fn turn(&self, queue: &QueueName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = busy.get(queue).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        busy.insert(queue.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    fn broker(&self) -> String {
+        self.settings.options.address.to_string()
+    }
+
+    fn broken(&self, error: lapin::Error) -> KeepError {
+        match RabbitError::from(error) {
+            RabbitError::Refused(reason) => {
+                KeepError::Refused(format!("RabbitMQ at {} refused: {reason}", self.broker()))
+            }
+            other => KeepError::Refused(format!("RabbitMQ at {}: {other}", self.broker())),
+        }
+    }
+}
+
+fn named(queue: &QueueName) -> Result<ShortString, KeepError> {
+    queue_name(queue).ok_or_else(|| {
+        KeepError::Refused(format!(
+            "{:?} cannot be the name of a queue: it is empty or longer than 255 bytes",
+            queue.as_str()
+        ))
+    })
+}
+
+/// Where the owners of a queue are recorded.
+fn owners(queue: &QueueName) -> QueueName {
+    QueueName::from_full_name(&format!("asya-owners.{queue}"))
+}

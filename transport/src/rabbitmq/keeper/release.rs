@@ -1,0 +1,113 @@
+//! Giving a queue up.
+
+use lapin::options::ExchangeDeleteOptions;
+use lapin::types::FieldTable;
+
+use super::lock::locked;
+use super::{
+    Arc, Connection, Inner, KeepError, OPERATION, QueueName, QueueOwner, Refusal, ReleaseMode, Released, ShortString,
+    owners, queue_name, timeout, topology,
+};
+use crate::rabbitmq::delay::{STEPS, delay_queue};
+use crate::rabbitmq::error::refusal;
+
+impl Inner {
+    pub(super) async fn release(
+        self: &Arc<Self>,
+        queue: &QueueName,
+        owner: &QueueOwner,
+        mode: ReleaseMode,
+    ) -> Result<Released, KeepError> {
+        let turn = self.turn(queue);
+        let _turn = turn.lock().await;
+        // Many of the questions asked here close their channel, and the connection ends with the work.
+        let dedicated = self.dedicated().await?;
+        let connection = dedicated.connection();
+        let work = locked(connection, queue, self.release_locked(connection, queue, owner, mode));
+        match timeout(OPERATION, work).await {
+            Ok(released) => released.map_err(|error| self.broken(error)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn release_locked(
+        &self,
+        connection: &Connection,
+        queue: &QueueName,
+        owner: &QueueOwner,
+        mode: ReleaseMode,
+    ) -> lapin::Result<Released> {
+        if let Some(reason) = still_owned(connection, queue, &owner.to_string()).await? {
+            return Ok(Released::Kept(reason));
+        }
+        match mode {
+            ReleaseMode::Never => Ok(Released::Kept("queues are retained".into())),
+            ReleaseMode::Always => {
+                let delayed = existing_delay_queues(connection, queue).await?;
+                let all = [queue.clone(), queue.dead_letter()].into_iter().chain(delayed);
+                for name in all.filter_map(|queue| queue_name(&queue)) {
+                    topology::delete(connection, name, false).await?;
+                }
+                Ok(Released::Gone)
+            }
+            ReleaseMode::IfEmpty => {
+                // Not worth the trouble with its delay queues if it stays anyway.
+                if let Some(reason) = self.in_use(connection, queue).await? {
+                    return Ok(Released::Kept(reason));
+                }
+                let delayed = existing_delay_queues(connection, queue).await?;
+                for queue in delayed.into_iter().chain([queue.clone(), queue.dead_letter()]) {
+                    if let Some(reason) = self.vacate(connection, &queue).await? {
+                        return Ok(Released::Kept(reason));
+                    }
+                }
+                Ok(Released::Gone)
+            }
+        }
+    }
+}
+
+/// Removes the record of this owner; tells why the queue must stay if another owner is left, or may be.
+async fn still_owned(connection: &Connection, queue: &QueueName, owner: &str) -> lapin::Result<Option<String>> {
+    let (Some(name), Some(exchange), Ok(key)) =
+        (queue_name(queue), queue_name(&owners(queue)), ShortString::try_new(owner))
+    else {
+        return Ok(Some(format!("the names are too long to tell who else owns {queue}")));
+    };
+    let may_not = |reason: String| Some(format!("it cannot be told who else owns {queue}: {reason}"));
+    let channel = topology::channel(connection).await?;
+    let unbinding = channel.queue_unbind(name, exchange.clone(), key, FieldTable::default());
+    if let Err(error) = unbinding.await {
+        match refusal(&error) {
+            Some((Refusal::NotFound, _)) => {}
+            Some((Refusal::Access, reason)) => return Ok(may_not(reason)),
+            _ => return Err(error),
+        }
+    }
+    let channel = topology::channel(connection).await?;
+    let options = ExchangeDeleteOptions {
+        if_unused: true,
+        ..ExchangeDeleteOptions::default()
+    };
+    match channel.exchange_delete(exchange, options).await {
+        Ok(()) => Ok(None),
+        Err(error) => match refusal(&error) {
+            Some((Refusal::NotFound, _)) => Ok(None),
+            Some((Refusal::Precondition, _)) => Ok(Some(format!("another cluster or namespace uses {queue}"))),
+            Some((Refusal::Access, reason)) => Ok(may_not(reason)),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Delay queues go away by themselves or stay, see `delay`; most of the possible ones do not exist.
+async fn existing_delay_queues(connection: &Connection, queue: &QueueName) -> lapin::Result<Vec<QueueName>> {
+    let mut existing = Vec::new();
+    for delaying in STEPS.map(|step| delay_queue(queue, step)) {
+        let Some(name) = queue_name(&delaying) else { continue };
+        if topology::look(connection, &name).await?.is_some() {
+            existing.push(delaying);
+        }
+    }
+    Ok(existing)
+}

@@ -1,0 +1,161 @@
+//! Deleting a queue that nobody needs, without losing what arrives in the same moment.
+//!
+//! Classic queues have conditions for that: `if-empty` and `if-unused` are checked by the broker together with the
+//! deletion. Quorum queues do not know them. There the queue gets an exclusive consumer first, which the broker
+//! grants only while there is no other, and which may hold any number of messages. A quorum queue sends what it stores
+//! to that consumer in the same step in which it stores it, so whatever came in before the deletion arrives here, and
+//! goes back into the queue, made anew.
+
+use futures::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::FieldTable;
+use lapin::{Confirmation, ErrorKind};
+
+use super::{Connection, Duration, Inner, QueueName, Refusal, ShortString, queue_name, timeout, topology};
+use crate::rabbitmq::error::refusal;
+
+/// How long the broker may take to tell a consumer that its queue is gone.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How often caught messages are tried to be put back.
+const ATTEMPTS: u32 = 5;
+
+impl Inner {
+    /// Why a queue must stay: what it holds, or who consumes.
+    pub(super) async fn in_use(&self, connection: &Connection, queue: &QueueName) -> lapin::Result<Option<String>> {
+        let Some(name) = queue_name(queue) else {
+            return Ok(None);
+        };
+        let counts = topology::look(connection, &name).await?;
+        Ok(counts.and_then(|counts| {
+            let topology::Counts { ready, consumers } = counts;
+            match (ready, consumers) {
+                (0, 0) => None,
+                (0, _) => Some(format!("{queue} has {}", counted(consumers, "consumer"))),
+                _ => Some(format!("{queue} holds {}", counted(ready, "message"))),
+            }
+        }))
+    }
+
+    /// Deletes the queue if it is empty and unused; otherwise tells why not.
+    pub(super) async fn vacate(&self, connection: &Connection, queue: &QueueName) -> lapin::Result<Option<String>> {
+        let Some(name) = queue_name(queue) else {
+            return Ok(None);
+        };
+        if topology::look(connection, &name).await?.is_none() {
+            return Ok(None);
+        }
+        if let Some(reason) = self.in_use(connection, queue).await? {
+            return Ok(Some(reason));
+        }
+        // Quorum queues answer the conditions by closing the whole connection, so this is one of its own.
+        let Ok(own) = self.dedicated().await else {
+            return Err(ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed).into());
+        };
+        match topology::delete(own.connection(), name.clone(), true).await {
+            Ok(_) => Ok(None),
+            Err(error) => match refusal(&error) {
+                Some((Refusal::NotFound, _)) => Ok(None),
+                Some((Refusal::Precondition, reason)) => {
+                    Ok(Some(self.in_use(connection, queue).await?.unwrap_or(reason)))
+                }
+                Some((Refusal::NotImplemented, _)) => self.vacate_quorum(connection, queue, name).await,
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn vacate_quorum(
+        &self,
+        connection: &Connection,
+        queue: &QueueName,
+        name: ShortString,
+    ) -> lapin::Result<Option<String>> {
+        let channel = topology::channel(connection).await?;
+        let options = BasicConsumeOptions {
+            exclusive: true,
+            ..BasicConsumeOptions::default()
+        };
+        let tag = ShortString::default();
+        let consuming = channel.basic_consume(name.clone(), tag, options, FieldTable::default());
+        let mut consumer = match consuming.await {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                return match refusal(&error) {
+                    Some((Refusal::NotFound, _)) => Ok(None),
+                    Some((Refusal::Access, reason)) => Ok(Some(format!("{queue} is in use: {reason}"))),
+                    _ => Err(error),
+                };
+            }
+        };
+        topology::delete(connection, name, false).await?;
+        let mut caught = Vec::new();
+        // Ends when the broker says that the queue is gone; until then it may still send.
+        while let Ok(Some(Ok(delivery))) = timeout(FAREWELL, consumer.next()).await {
+            caught.push(delivery);
+        }
+        if caught.is_empty() {
+            return Ok(None);
+        }
+        let messages = counted(caught.len() as u64, "message");
+        self.put_back(queue, caught).await?;
+        Ok(Some(format!("{messages} came to {queue} while it was being deleted, so it was made again")))
+    }
+
+    /// Makes the queue again and stores the messages, as they came.
+    async fn put_back(&self, queue: &QueueName, mut caught: Vec<Delivery>) -> lapin::Result<()> {
+        let total = caught.len();
+        for attempt in 1.. {
+            let Err(error) = self.put_back_once(queue, &mut caught).await else {
+                return Ok(());
+            };
+            let left = caught.len();
+            if attempt == ATTEMPTS {
+                tracing::error!(%queue, total, left, %error, "messages that came during the deletion of their queue are lost");
+                return Err(error);
+            }
+            tracing::warn!(%queue, total, left, %error, "cannot put messages back, trying again");
+            tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+        }
+        Ok(())
+    }
+
+    /// Takes out of `caught` what the broker has confirmed.
+    async fn put_back_once(&self, queue: &QueueName, caught: &mut Vec<Delivery>) -> lapin::Result<()> {
+        let closed = || lapin::Error::from(ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed));
+        let own = self.dedicated().await.map_err(|_| closed())?;
+        let Some(name) = queue_name(queue) else {
+            return Ok(());
+        };
+        topology::create(own.connection(), &name, &self.settings.queue_arguments).await?;
+        topology::bind(own.connection(), &self.settings, queue, queue.actor()).await?;
+        let channel = topology::channel(own.connection()).await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        while let Some(delivery) = caught.first() {
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..BasicPublishOptions::default()
+            };
+            let publishing = channel.basic_publish(
+                ShortString::default(),
+                name.clone(),
+                options,
+                &delivery.data,
+                delivery.properties.clone(),
+            );
+            match publishing.await?.await? {
+                Confirmation::Ack(None) => drop(caught.remove(0)),
+                Confirmation::Ack(Some(_)) | Confirmation::Nack(_) | Confirmation::NotRequested => {
+                    return Err(closed());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn counted(count: impl Into<u64> + Copy, what: &str) -> String {
+    let count: u64 = count.into();
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
