@@ -15,7 +15,7 @@ SELECTED := --workspace --exclude asya-benches
 CRATES := $(SELECTED) --exclude asya-tests
 
 .PHONY: help demo build test test-unit test-integration test-e2e test-rabbitmq test-mcp test-cov lint lint-rust lint-files bench soak soak-local fuzz clean \
-	deps-build deps-test deps-lint
+	deps-build deps-test deps-kube deps-lint
 
 help: ## | Show this list
 	@echo "Asya: actor pipelines of plain Python functions. Times on 2 idle cores; cold = nothing built or downloaded."
@@ -36,7 +36,7 @@ test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the exam
 	runtime-protocol/python/check_versions.sh
 	python3 -m unittest discover -s examples/document-pipeline/tests
 
-test-integration: deps-test ## 4 min | Each crate against real sockets, processes, files and RabbitMQ nodes
+test-integration: deps-test deps-kube ## 6 min; cold 12 min | Each crate against real sockets, processes, RabbitMQ, PostgreSQL and a Kubernetes API server
 	cargo test $(CRATES) --test '*' -- --test-threads 4
 
 test-e2e: deps-test ## 4 min | The command line as a whole, and every command of the pages
@@ -82,6 +82,11 @@ clean: ## | Remove everything that was built, the demo's results and caches
 
 deps-build deps-test:
 	@scripts/install-deps.sh $(@:deps-%=%)
+
+# The API server, etcd and helm are compiled once, from their Go modules; what cannot be had is said here, and the tests
+# that need it are skipped and counted.
+deps-kube:
+	@tests/kube/tools.sh | sed -n 's/^missing /SKIPPING tests that need a Kubernetes API server: /p'
 
 # A linter that cannot be installed is skipped, and lint-files.sh says so.
 deps-lint: deps-test

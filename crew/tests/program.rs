@@ -149,3 +149,23 @@ fn without_a_place_it_says_that_results_are_not_kept() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("results are not kept"), "{said}");
 }
+
+#[test]
+fn the_tables_of_the_page_are_those_of_the_program() {
+    const PAGE: &str = include_str!("../../docs/crew.md");
+    let output = crew(&[]).arg("--markdown").output().unwrap();
+    let markdown = String::from_utf8(output.stdout).unwrap();
+    for part in ["variables", "exit-codes"] {
+        let begin = format!("<!-- begin {part} -->");
+        let of = |text: &str| {
+            let begin = text.find(&begin).unwrap();
+            let length = text[begin..].find("<!-- end ").unwrap();
+            text[begin..begin + length].to_owned()
+        };
+        assert_eq!(
+            of(PAGE),
+            of(&markdown),
+            "run `asya-crew --markdown` and put this part into docs/crew.md"
+        );
+    }
+}

@@ -175,7 +175,11 @@ impl JsonSchema for ByteSize {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "x-kubernetes-int-or-string": true })
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "pattern": "^0*[1-9][0-9]{0,15}(k|M|G|Ki|Mi|Gi)?$",
+        })
     }
 }
 

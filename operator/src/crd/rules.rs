@@ -62,13 +62,12 @@ const CONTAINER: &str = "spec.workload.template.spec.containers[]";
 ///
 /// Rules on the whole object hold when it is created only: an object that an earlier operator let through keeps its name,
 /// and must still take a status and lose its finalizer. A new object has no status yet (the server drops it).
-pub(super) const RULES: [Rule; 21] = [
+pub(super) const RULES: [Rule; 20] = [
     rule(
         "",
         "has(self.status) || size(self.metadata.name) <= 63",
         "an actor's name has at most 63 characters, because it becomes a label value: choose a shorter metadata.name",
-    )
-    .detail("'an actor\\'s name has at most 63 characters, because it becomes a label value, and this one has ' + string(size(self.metadata.name)) + ': choose a shorter metadata.name'"),
+    ),
     rule(
         "",
         "has(self.status) || !self.metadata.name.startsWith('asya-')",
@@ -81,10 +80,9 @@ pub(super) const RULES: [Rule; 21] = [
     ),
     rule(
         "spec.scaling",
-        "!self.enabled || self.minReplicas <= self.maxReplicas",
+        "!has(self.enabled) || !self.enabled || self.minReplicas <= self.maxReplicas",
         "minReplicas is above maxReplicas: raise maxReplicas or lower minReplicas",
     )
-    .detail("'minReplicas ' + string(self.minReplicas) + ' is above maxReplicas ' + string(self.maxReplicas) + ': raise maxReplicas or lower minReplicas'")
     .field(".minReplicas"),
     rule("spec.retry.initialBackoff", DURATION, DURATION_HINT),
     rule("spec.retry.maxBackoff", DURATION, DURATION_HINT),
@@ -98,11 +96,6 @@ pub(super) const RULES: [Rule; 21] = [
         "a handler cannot both stream and take batches: remove stream, or set batch.size to 1",
     )
     .field(".stream"),
-    rule(
-        "spec.limits.messageSize",
-        "type(self) == int ? self > 0 : string(self).matches('^0*[1-9][0-9]{0,15}(k|M|G|Ki|Mi|Gi)?$')",
-        "not a size: write bytes, or a quantity such as 64Mi or 10M",
-    ),
     rule(
         "spec.workload",
         "!has(self.type) || self.kind == 'Deployment' || self.kind == self.type",
@@ -139,7 +132,7 @@ pub(super) const RULES: [Rule; 21] = [
         "self.containers.exists(c, c.name == 'asya-sidecar') || self.containers.exists_one(c, c.name == 'asya-runtime')",
         "expected exactly one container named asya-runtime: it is the one that holds the handler; rename the others",
     )
-    .detail("'expected exactly one container named asya-runtime, found ' + string(self.containers.filter(c, c.name == 'asya-runtime').size()) + ': it is the one that holds the handler'")
+    .detail("self.containers.exists(c, c.name == 'asya-runtime') ? 'expected exactly one container named asya-runtime, found more: rename or remove the others' : 'expected exactly one container named asya-runtime, found none: give this name to the one that holds the handler'")
     .field(".containers"),
     rule(
         POD,
@@ -155,10 +148,9 @@ pub(super) const RULES: [Rule; 21] = [
     .field(".volumeMounts"),
     rule(
         "spec.workload.template.spec.containers[].env[].value",
-        "type(self) == string",
+        "type(self) in [string]",
         "the value of a variable is text: write it in quotes",
-    )
-    .detail("'the value of a variable is text: quote it, \"' + string(self) + '\"'"),
+    ),
 ];
 
 const DURATION: &str = "self.matches('^(0|([0-9]+(\\\\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))+)$')";
@@ -167,7 +159,22 @@ const NAME: &str = "self.matches('^[^,\\\\s]+$')";
 const NAME_HINT: &str = "not an exception name or error code: give one name per item, e.g. ConnectionError";
 
 /// Most items of a list, most characters of a text.
-const BOUNDS: [(&str, &str, u32); 0] = [];
+const BOUNDS: [(&str, &str, u32); 14] = [
+    ("spec.retry.on", "maxItems", 500),
+    ("spec.retry.on[]", "maxLength", 500),
+    ("spec.retry.neverOn", "maxItems", 500),
+    ("spec.retry.neverOn[]", "maxLength", 500),
+    ("spec.retry.initialBackoff", "maxLength", 100),
+    ("spec.retry.maxBackoff", "maxLength", 100),
+    ("spec.retry.maxDuration", "maxLength", 100),
+    ("spec.runtime.batch.wait", "maxLength", 100),
+    ("spec.workload.template.spec.containers", "maxItems", 100),
+    ("spec.workload.template.spec.containers[].env", "maxItems", 2000),
+    ("spec.workload.template.spec.containers[].volumeMounts", "maxItems", 500),
+    ("spec.workload.template.spec.containers[].volumeMounts[].mountPath", "maxLength", 4096),
+    ("spec.workload.template.spec.initContainers", "maxItems", 100),
+    ("spec.workload.template.spec.volumes", "maxItems", 1000),
+];
 
 /// Adds rules and bounds to the schema of the whole object.
 pub(super) fn add_to(object: &mut Value) {

@@ -15,7 +15,7 @@ const UNHEALTHY_POD_POLICY_SINCE: u32 = 27;
 pub(super) fn object(inputs: &Inputs<'_>) -> Option<Object> {
     let spec = &inputs.actor.spec;
     let most = if spec.scaling.enabled { spec.scaling.max_replicas } else { spec.workload.replicas };
-    let is_wanted = inputs.defaults.disruption_budgets;
+    let is_wanted = spec.workload.disruption_budget.unwrap_or(inputs.defaults.disruption_budgets);
     if !is_wanted || most <= 1 || spec.workload.effective_kind() == WorkloadKind::Job {
         return None;
     }

@@ -12,6 +12,14 @@ pub enum DesiredError {
         /// What is wrong, and what to do.
         message: String,
     },
+    /// The name of something that follows from the actor's name is not possible.
+    #[error("the name {name:?} is not possible: {message}")]
+    Name {
+        /// The name.
+        name: String,
+        /// The rule, and what to do.
+        message: String,
+    },
     /// The actor chooses a service account although its transport brings one (contract operator §10).
     #[error(
         "spec.workload.template.spec.serviceAccountName is {account:?}, but actorRoleArn {role} gives this actor the \

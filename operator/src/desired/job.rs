@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{DesiredError, Inputs, Kind, Object, metadata, pod, selector};
+use super::{DesiredError, Inputs, Kind, Object, hash, metadata, pod, selector};
 
 /// How often pods of a Job may fail before the Job does.
 pub(super) const BACKOFF_LIMIT: u32 = 6;
 /// Annotation of Jobs: the hash of their template, which cannot be changed. Another hash means another Job.
-const TEMPLATE_HASH: &str = "asya.sh/template-hash";
+pub const TEMPLATE_HASH: &str = "asya.sh/template-hash";
 
 /// `<actor>`: as many pods as replicas, each of which works until the queue is empty.
 pub(super) fn object(inputs: &Inputs<'_>) -> Result<Object, DesiredError> {
-    let template = template(inputs)?;
-    let annotations = BTreeMap::from([(TEMPLATE_HASH, selector::template_hash(&template))]);
+    check(inputs)?;
+    // Objects print with sorted keys, so equal templates have equal texts.
+    let template = pod::template(inputs, &selector::labels(inputs))?;
+    let annotations = BTreeMap::from([(TEMPLATE_HASH, hash::short(template.to_string().as_bytes()))]);
     let spec = json!({
         "parallelism": inputs.actor.spec.workload.replicas,
         "backoffLimit": BACKOFF_LIMIT,
@@ -23,19 +25,18 @@ pub(super) fn object(inputs: &Inputs<'_>) -> Result<Object, DesiredError> {
     Ok(metadata::owned(inputs.actor, Kind::Job, inputs.actor.name.clone(), annotations, json!({ "spec": spec })))
 }
 
-/// The pod template with a restart policy that Jobs may have.
-pub(super) fn template(inputs: &Inputs<'_>) -> Result<Value, DesiredError> {
-    let mut template = pod::template(inputs, &selector::labels(inputs))?;
-    let policy = template.pointer("/spec/restartPolicy").and_then(Value::as_str);
-    match policy {
-        Some("OnFailure" | "Never") => {}
-        None | Some("") => template["spec"]["restartPolicy"] = "OnFailure".into(),
-        Some(other) => {
-            return Err(DesiredError::Template {
-                path: "spec.workload.template.spec.restartPolicy".to_owned(),
-                message: format!("{other:?} is not possible for a Job; write OnFailure or Never, or leave it out"),
-            });
-        }
+/// Refuses what a Job cannot do, rather than leaving it out.
+pub(super) fn check(inputs: &Inputs<'_>) -> Result<(), DesiredError> {
+    let workload = &inputs.actor.spec.workload;
+    let given = [
+        ("strategy", workload.strategy.is_some()),
+        ("volumeClaimTemplates", workload.volume_claim_templates.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((field, _)) => Err(DesiredError::Template {
+            path: format!("spec.workload.{field}"),
+            message: "a Job has none; remove it, or choose another spec.workload.kind".to_owned(),
+        }),
     }
-    Ok(template)
 }

@@ -8,6 +8,7 @@ mod config_map;
 mod deployment;
 mod disruption_budget;
 mod error;
+mod hash;
 mod job;
 mod metadata;
 pub mod pod;
@@ -21,8 +22,8 @@ use std::collections::BTreeMap;
 
 pub use config_map::runtime_config_map;
 pub use error::DesiredError;
+pub use job::TEMPLATE_HASH;
 pub use replicas::{REPLICAS_MANAGER, replicas_handover};
-pub use selector::template_hash;
 
 use asya_manifest::WorkloadKind;
 use serde_json::Value;
@@ -117,11 +118,11 @@ pub struct Desired {
 pub fn objects(inputs: &Inputs<'_>) -> Desired {
     let mut common = Vec::new();
     if let Ok(Some(account)) = service_account::Account::of(inputs) {
-        common.extend(account.object(inputs));
+        common.push(account.object(inputs));
     }
     let kind = inputs.actor.spec.workload.effective_kind();
     if kind == WorkloadKind::StatefulSet {
-        common.push(statefulset::service(inputs));
+        common.extend(statefulset::service(inputs));
     }
     common.extend(disruption_budget::object(inputs));
     let is_scaled = inputs.actor.spec.scaling.enabled;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use asya_manifest::WorkloadKind;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::Inputs;
 use crate::resource::ACTOR_LABEL;
@@ -44,11 +43,4 @@ fn label_value(kind: WorkloadKind) -> &'static str {
         WorkloadKind::StatefulSet => "statefulset",
         WorkloadKind::Job => "job",
     }
-}
-
-/// First 16 hexadecimal digits of the SHA-256 of a pod template; equal templates have equal hashes, as objects are
-/// sorted by key.
-pub fn template_hash(template: &Value) -> String {
-    let digest = Sha256::digest(template.to_string().as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -43,9 +43,9 @@ impl Account {
         }
     }
 
-    pub(super) fn object(&self, inputs: &Inputs<'_>) -> Option<Object> {
+    pub(super) fn object(&self, inputs: &Inputs<'_>) -> Object {
         let annotations = self.role.iter().map(|role| (ROLE_ANNOTATION, role.clone())).collect::<BTreeMap<_, _>>();
-        Some(metadata::owned(inputs.actor, Kind::ServiceAccount, self.name.clone(), annotations, json!({})))
+        metadata::owned(inputs.actor, Kind::ServiceAccount, self.name.clone(), annotations, json!({}))
     }
 }
 

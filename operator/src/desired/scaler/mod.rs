@@ -5,6 +5,7 @@
 
 mod authentication;
 mod behavior;
+mod formula;
 mod modifiers;
 mod scaled_job;
 mod scaled_object;

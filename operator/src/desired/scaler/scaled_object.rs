@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::trigger::Trigger;
 use super::{authentication, behavior, modifiers};
-use crate::desired::{DesiredError, Inputs, Kind, Object, metadata};
+use crate::desired::{DesiredError, Inputs, Kind, Object, hash, metadata};
 
 /// Annotation with the generation that the object was written for.
 const SOURCE_GENERATION: &str = "asya.sh/source-generation";
@@ -55,7 +55,11 @@ fn target(inputs: &Inputs<'_>) -> Value {
 }
 
 fn advanced(inputs: &Inputs<'_>) -> Result<Value, DesiredError> {
-    let mut advanced = json!({ "horizontalPodAutoscalerConfig": { "behavior": behavior::behavior(inputs) } });
+    let mut autoscaler = json!({ "behavior": behavior::behavior(inputs) });
+    if let Some(name) = autoscaler_name(&inputs.actor.name) {
+        autoscaler["name"] = name.into();
+    }
+    let mut advanced = json!({ "horizontalPodAutoscalerConfig": autoscaler });
     let given = inputs.actor.spec.scaling.advanced.as_ref();
     if let Some(restore) = given.and_then(|given| given.restore_to_original_replica_count) {
         advanced["restoreToOriginalReplicaCount"] = restore.into();
@@ -64,4 +68,16 @@ fn advanced(inputs: &Inputs<'_>) -> Result<Value, DesiredError> {
         advanced["scalingModifiers"] = modifiers;
     }
     Ok(advanced)
+}
+
+/// A name for KEDA's autoscaler where the one that KEDA would choose, `keda-hpa-<actor>`, is too long for it.
+fn autoscaler_name(actor: &str) -> Option<String> {
+    const LONGEST: usize = 63;
+    let name = format!("keda-hpa-{actor}");
+    (name.len() > LONGEST).then(|| {
+        let hash = hash::short(name.as_bytes());
+        let kept = LONGEST - hash.len() - 1;
+        let kept: String = name.chars().take(kept).collect();
+        format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
+    })
 }

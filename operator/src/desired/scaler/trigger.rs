@@ -121,6 +121,7 @@ fn sqs(inputs: &Inputs<'_>, broker: &Sqs, queue: &str, counting: Counting) -> Re
     let endpoint = broker.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
     let base = match endpoint {
         Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+        None if broker.region.starts_with("cn-") => format!("https://sqs.{}.amazonaws.com.cn", broker.region),
         None => format!("https://sqs.{}.amazonaws.com", broker.region),
     };
     let mut metadata = BTreeMap::from([

@@ -1,0 +1,95 @@
+//! What one actor is to the controller, before anything is asked or written: refused, or sound with its transport.
+//! Pure.
+
+use serde_json::Value;
+
+use crate::queues::DeletionPolicy;
+use crate::registry::{Broker, Registry, Transport};
+use crate::resource::{Actor, AsyncActor};
+
+/// Longest queue name of SQS.
+const SQS_NAME: usize = 80;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judgement<'a> {
+    /// The manifest breaks rules (contract operator §5); nothing is tried until it changes.
+    Invalid(String),
+    /// The transport cannot be used; nothing is tried until manifest or registry change.
+    NoTransport(String),
+    /// Ready to be made.
+    Sound(&'a Transport),
+}
+
+/// Judges an actor whose `spec` could be read.
+pub fn judge<'a>(object: &AsyncActor, actor: &Actor, registry: &'a Registry) -> Judgement<'a> {
+    let problems = asya_manifest::check_object(&actor.name, &object.spec);
+    if !problems.is_empty() {
+        return Judgement::Invalid(problems.join("\n"));
+    }
+    let transport = match registry.find(&actor.spec.transport) {
+        Ok(transport) => transport,
+        Err(error) => return Judgement::NoTransport(error.to_string()),
+    };
+    match queue_name_problem(transport, actor) {
+        Some(problem) => Judgement::Invalid(problem),
+        None => Judgement::Sound(transport),
+    }
+}
+
+/// SQS takes fewer names than Kubernetes (contract operator §1.6).
+fn queue_name_problem(transport: &Transport, actor: &Actor) -> Option<String> {
+    let Broker::Sqs(_) = transport.broker else { return None };
+    let name = transport.queue_name(&actor.namespace, &actor.name);
+    let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    if name.len() > SQS_NAME {
+        Some(format!("metadata.name: the queue name {name:?} is longer than {SQS_NAME} characters; SQS takes no longer ones"))
+    } else if name.trim_end_matches(".fifo").chars().all(is_allowed) {
+        None
+    } else {
+        Some(format!(
+            "metadata.name: the queue name {name:?} has other characters than letters, digits, `-` and `_`; SQS takes no \
+             others"
+        ))
+    }
+}
+
+/// When the queue goes with its actor (rulings 12): the annotation, else the field, else only if empty. Read from the
+/// raw object, so that an actor whose `spec` cannot be read can be deleted.
+pub fn deletion_policy(object: &AsyncActor) -> DeletionPolicy {
+    let annotations = object.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|all| all.get("asya.sh/queue-deletion-policy")).map(String::as_str);
+    let field = object.spec.pointer("/queue/deletionPolicy").and_then(Value::as_str);
+    match annotation.or(field) {
+        Some("Delete") => DeletionPolicy::Delete,
+        Some("Retain") => DeletionPolicy::Retain,
+        _ => DeletionPolicy::DeleteIfEmpty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::deletion_policy;
+    use crate::queues::DeletionPolicy;
+    use crate::resource::AsyncActor;
+
+    #[test]
+    fn the_annotation_wins_over_the_field_and_nonsense_deletes_nothing() {
+        let object = |annotation: Option<&str>, field: Option<&str>| {
+            let mut object = AsyncActor { spec: json!({"queue": {"deletionPolicy": field}}), ..AsyncActor::default() };
+            object.metadata.annotations =
+                annotation.map(|value| [("asya.sh/queue-deletion-policy".to_owned(), value.to_owned())].into());
+            object
+        };
+        for (annotation, field, policy) in [
+            (None, None, DeletionPolicy::DeleteIfEmpty),
+            (None, Some("Delete"), DeletionPolicy::Delete),
+            (Some("Retain"), Some("Delete"), DeletionPolicy::Retain),
+            (Some("delete!"), Some("Delete"), DeletionPolicy::DeleteIfEmpty),
+        ] {
+            assert_eq!(deletion_policy(&object(annotation, field)), policy, "{annotation:?} {field:?}");
+        }
+    }
+}

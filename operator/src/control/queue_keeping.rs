@@ -1,0 +1,200 @@
+//! Keeps the queue of each actor: makes it, looks after it now and then, asks how full it is. A broker that is away
+//! holds nothing else up: what it said is one verdict among others (contract operator §8.1, O-13).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::{delay, jittered};
+use super::events::Note;
+use super::work_queue::Key;
+use super::metrics;
+use crate::queues::{Ensured, QueueError, QueueSpec, Queues};
+use crate::registry::Transport;
+use crate::resource::Actor;
+use crate::status::{QueueDepth, QueueReference, Verdict};
+
+/// Pauses after failures of a broker.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+/// AWS makes no queue of a name for a minute after it was deleted (contract operator §8.4).
+const RECENTLY_DELETED: Duration = Duration::from_secs(65);
+
+/// See the module.
+pub struct QueueKeeper {
+    queues: Arc<dyn Queues>,
+    /// `ASYA_DISABLE_QUEUE_MANAGEMENT` turns it off.
+    manages: bool,
+    check_interval: Option<Duration>,
+    refresh: Duration,
+    state: Mutex<HashMap<Key, Kept>>,
+}
+
+/// What is known of one queue.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    queue: Option<(String, QueueSpec)>,
+    /// When it was there last, and the difference of its arguments, if any.
+    found: Option<(Instant, Option<String>)>,
+    /// When to look again.
+    check_at: Option<Instant>,
+    failure: Option<BrokerFailure>,
+    depth: Option<QueueDepth>,
+    depth_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct BrokerFailure {
+    attempts: u32,
+    message: String,
+    until: Instant,
+}
+
+/// What one pass learnt.
+#[derive(Debug)]
+pub struct Seen {
+    /// `TransportReady`.
+    pub verdict: Verdict,
+    /// Messages, as far as known.
+    pub depth: Option<QueueDepth>,
+    /// Whether the queue is known to be there.
+    pub is_there: bool,
+    /// What a user should see.
+    pub note: Option<Note>,
+    /// When to look again.
+    pub again: Duration,
+}
+
+/// The queue of an actor on a transport.
+pub fn queue_spec(actor: &Actor, transport: &Transport) -> QueueSpec {
+    QueueSpec {
+        name: transport.queue_name(&actor.namespace, &actor.name),
+        actor: actor.name.clone(),
+        namespace: actor.namespace.clone(),
+        processing_seconds: actor.spec.timeout.processing,
+    }
+}
+
+impl QueueKeeper {
+    /// A keeper that asks `queues`.
+    pub fn new(queues: Arc<dyn Queues>, manages: bool, check_interval: Option<Duration>, refresh: Duration) -> Self {
+        Self { queues, manages, check_interval, refresh, state: Mutex::default() }
+    }
+
+    /// Makes sure of the queue, if it is time, and asks how full it is. `recorded` is the queue that the status names.
+    pub async fn keep(&self, key: &Key, actor: &Actor, transport: &Transport, recorded: Option<&QueueReference>) -> Seen {
+        let queue = queue_spec(actor, transport);
+        let identity = Some((transport.name.clone(), queue.clone()));
+        let mut kept = self.take(key);
+        if kept.queue != identity {
+            kept = Kept { queue: identity, ..Kept::default() };
+        }
+        let note = if self.manages && kept.is_due() {
+            let existed = recorded.is_some_and(|known| known.transport == transport.name && known.name == queue.name);
+            self.ensure(&mut kept, transport, &queue, existed).await
+        } else {
+            None
+        };
+        if kept.failure.is_none() && kept.depth_at.is_none_or(|at| at.elapsed() >= self.refresh) {
+            self.ask_depth(&mut kept, transport, &queue).await;
+        }
+        let seen = Seen {
+            verdict: verdict(&kept),
+            depth: kept.depth,
+            is_there: kept.found.is_some(),
+            note,
+            again: self.next(&kept),
+        };
+        self.put(key, kept);
+        seen
+    }
+
+    async fn ensure(&self, kept: &mut Kept, transport: &Transport, queue: &QueueSpec, existed: bool) -> Option<Note> {
+        match self.queues.ensure(transport, queue).await {
+            Ok(ensured) => {
+                kept.failure = None;
+                kept.check_at = self.check_interval.map(|interval| Instant::now() + jittered(interval));
+                let drift = if let Ensured::Drifted(text) = &ensured { Some(text.clone()) } else { None };
+                let was_known = existed || kept.found.is_some();
+                kept.found = Some((Instant::now(), drift));
+                if ensured != Ensured::Created {
+                    return None;
+                }
+                kept.depth_at = None;
+                let name = &queue.name;
+                if was_known {
+                    metrics::queue_recreated();
+                    return Some(Note::warning("QueueRecreated", format!("queue {name:?} was missing and has been made again")));
+                }
+                Some(Note::normal("QueueCreated", format!("made queue {name:?} on transport {:?}", transport.name)))
+            }
+            Err(error) => {
+                let attempts = kept.failure.as_ref().map_or(0, |failure| failure.attempts) + 1;
+                let pause = match error {
+                    QueueError::RecentlyDeleted(_) => RECENTLY_DELETED,
+                    _ => delay(attempts, FIRST_PAUSE, LONGEST_PAUSE),
+                };
+                kept.failure = Some(BrokerFailure { attempts, message: error.to_string(), until: Instant::now() + pause });
+                None
+            }
+        }
+    }
+
+    /// A broker that does not say how full a queue is keeps what it said last; whether it is well is asked right away.
+    async fn ask_depth(&self, kept: &mut Kept, transport: &Transport, queue: &QueueSpec) {
+        kept.depth_at = Some(Instant::now());
+        match self.queues.depth(transport, queue).await {
+            Ok(depth) => kept.depth = Some(depth),
+            Err(error) => {
+                tracing::debug!(queue = queue.name, %error, "the broker does not say how full the queue is");
+                kept.check_at = Some(Instant::now());
+            }
+        }
+    }
+
+    fn next(&self, kept: &Kept) -> Duration {
+        let now = Instant::now();
+        let depth = kept.depth_at.map_or(self.refresh, |at| (at + self.refresh).saturating_duration_since(now));
+        let check = kept.check_at.filter(|_| self.manages);
+        let due = kept.failure.as_ref().map(|failure| failure.until).or(check);
+        let due = due.map(|at| at.saturating_duration_since(now));
+        // Never at once: whatever is due now has just been tried.
+        due.map_or(depth, |due| if kept.failure.is_some() { due } else { due.min(depth) }).max(Duration::from_millis(500))
+    }
+
+    /// The actor is gone.
+    pub fn forget(&self, key: &Key) {
+        self.take(key);
+    }
+
+    fn take(&self, key: &Key) -> Kept {
+        // No code that holds the lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(key).unwrap_or_default()
+    }
+
+    fn put(&self, key: &Key, kept: Kept) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), kept);
+    }
+}
+
+impl Kept {
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        match &self.failure {
+            Some(failure) => failure.until <= now,
+            None => self.found.is_none() || self.check_at.is_some_and(|at| at <= now),
+        }
+    }
+}
+
+fn verdict(kept: &Kept) -> Verdict {
+    if let Some(failure) = &kept.failure {
+        return Verdict { holds: false, reason: "QueueError", message: failure.message.clone() };
+    }
+    match &kept.found {
+        Some((_, Some(drift))) => Verdict { holds: true, reason: "QueueConfigDrift", message: drift.clone() },
+        _ => Verdict { holds: true, reason: "TransportValidated", message: "the transport and its queue are there".to_owned() },
+    }
+}
