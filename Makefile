@@ -39,7 +39,7 @@ test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the exam
 test-integration: deps-test deps-kube ## 6 min; cold 12 min | Each crate against real sockets, processes, RabbitMQ, PostgreSQL and a Kubernetes API server
 	cargo test $(CRATES) --test '*' -- --test-threads 4
 
-test-e2e: deps-test ## 4 min | The command line as a whole, and every command of the pages
+test-e2e: deps-test deps-kube ## 4 min | The command line as a whole, and every command of the pages
 	cargo test $(SELECTED) --test e2e --test sidecar --test charts -- --test-threads 4
 	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md docs/transports/*.md
 

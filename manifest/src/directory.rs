@@ -57,43 +57,30 @@ impl Directory {
     /// more problems in the rest before they report them all.
     pub fn inspect(dir: &Path) -> Inspection {
         let mut loading = Loading::default();
-        let mut tool_files = Vec::new();
         let files = yaml_files(dir).unwrap_or_else(|problems| {
             loading.problems.extend(problems.iter().cloned());
             Vec::new()
         });
-        for file in files {
-            if file
-                .file_name()
+        let is_tool_file = |file: &PathBuf| {
+            file.file_name()
                 .is_some_and(|name| TOOL_FILES.iter().any(|tool_file| name == *tool_file))
-            {
-                tool_files.push(file);
-            } else {
-                loading.manifest(&file);
-            }
-        }
-        let tools = loading.tools(&tool_files);
-        if loading.actors.is_empty() && loading.problems.is_empty() {
-            let problem = Problem::new(
-                Location::file(dir),
-                "",
-                format!("no {KIND} found in this directory"),
-            );
-            loading.problems.push(problem.hint(nothing_found_hint(dir)));
-        }
-        let mut directory = Self {
-            path: dir.to_path_buf(),
-            actors: loading.actors,
-            tools,
-            notices: loading.notices,
         };
-        if loading.problems.is_empty() {
-            directory.notice_foreign_routes();
+        let (tool_files, manifests): (Vec<_>, Vec<_>) = files.into_iter().partition(is_tool_file);
+        manifests.iter().for_each(|file| loading.manifest(file));
+        let tools = loading.tools(&tool_files);
+        let mut inspection = loading.finish(dir, || nothing_found_hint(dir));
+        inspection.directory.tools = tools;
+        if inspection.problems.is_empty() {
+            inspection.directory.notice_foreign_routes();
         }
-        Inspection {
-            directory,
-            problems: loading.problems,
-        }
+        inspection
+    }
+
+    /// Reads and checks a single manifest file, whatever its name; there are no tools.
+    pub fn inspect_file(file: &Path) -> Inspection {
+        let mut loading = Loading::default();
+        loading.manifest(file);
+        loading.finish(file, || format!("give a file with `kind: {KIND}`"))
     }
 
     /// The actor of this name.
@@ -130,6 +117,28 @@ struct Loading {
 }
 
 impl Loading {
+    /// What was read from `path`; no actor at all is a mistake too.
+    fn finish(mut self, path: &Path, hint: impl FnOnce() -> String) -> Inspection {
+        if self.actors.is_empty() && self.problems.is_empty() {
+            let what = if path.is_dir() { "directory" } else { "file" };
+            let problem = Problem::new(
+                Location::file(path),
+                "",
+                format!("no {KIND} found in this {what}"),
+            );
+            self.problems.push(problem.hint(hint()));
+        }
+        Inspection {
+            directory: Directory {
+                path: path.to_path_buf(),
+                actors: self.actors,
+                tools: None,
+                notices: self.notices,
+            },
+            problems: self.problems,
+        }
+    }
+
     fn manifest(&mut self, file: &Path) {
         let source = Source::read(file);
         self.problems.extend(source.problems);

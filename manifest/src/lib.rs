@@ -25,10 +25,11 @@ mod yaml;
 pub use actor::{
     API_VERSION, Actor, AdvancedScaling, Batch, END_ACTORS, EnvValue, EnvVar, GROUP, ImagePullPolicy, KIND,
     Limits, MetricType, PodTemplate, Queue, QueueDeletionPolicy, RUNTIME_CONTAINER, Retry, Runtime,
-    RuntimeKind, SIDECAR_CONTAINER, Scaling, Sidecar, Spec, Timeout, Workload, WorkloadKind, check_object,
-    ineffective_fields, is_end_actor,
+    RuntimeKind, SIDECAR_CONTAINER, Scaling, Sidecar, Spec, Timeout, UNQUOTED_ON, Workload, WorkloadKind,
+    check_document, check_object, ineffective_fields, is_end_actor,
 };
 pub use directory::{Directory, Inspection, TOOL_FILES};
 pub use problem::{Location, Position, Problem, Problems};
+pub use source::documents;
 pub use tools::{ArgumentProblem, ArgumentProblems, Parameter, ParameterType, Tool, ToolMode, Tools};
 pub use values::{ByteSize, GoDuration, NotADuration, NotASize};

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::problem::{Location, Position, Problem, Problems};
 use crate::yaml::{Node, parse};
 
@@ -40,6 +42,17 @@ impl Source {
             problems: problems.collect(),
         }
     }
+}
+
+/// The documents of a YAML text as JSON, with unquoted `yes`, `no`, `on` and `off` as the booleans that `kubectl` makes of
+/// them; empty documents are left out. `file` is the name in what is reported.
+///
+/// # Errors
+/// What is wrong with the YAML.
+pub fn documents(file: &Path, text: &str) -> Result<Vec<Value>, Problems> {
+    let Source { documents, problems } = Source::parse(file, text);
+    let documents = documents.iter().filter(|document| !document.is_null());
+    problems.or(documents.map(Node::to_kubernetes_json).collect())
 }
 
 fn text_of(file: &Path) -> Result<String, Problem> {

@@ -233,3 +233,23 @@ fn a_spec_survives_a_round_trip() {
         );
     }
 }
+
+#[test]
+fn one_file_is_read_by_itself() {
+    let file = fixtures().join("pods.yaml");
+    let inspection = Directory::inspect_file(&file);
+    assert!(inspection.problems.is_empty(), "{}", inspection.problems);
+    let directory = inspection.directory;
+    assert_eq!(directory.path, file);
+    assert_eq!(directory.tools, None);
+    let actor = directory.actor("advanced-scaling-actor").unwrap();
+    assert_eq!(
+        actor.labels,
+        [("app".to_owned(), "advanced-scaling-actor".to_owned())].into()
+    );
+    assert!(actor.annotations.is_empty());
+
+    let tools = fixtures().join("asya.yaml");
+    let problems = Directory::inspect_file(&tools).problems.to_string();
+    assert!(problems.contains("no AsyncActor found in this file"), "{problems}");
+}

@@ -72,8 +72,12 @@ BACKLOG = 128
 READ_IDLE_SECONDS = 30
 # After an answer was sent for a frame that is too large, how long to wait for the rest of it.
 DISCARD_IDLE_SECONDS = 5
-# Looks for the `sidecar-drained` file while shutting down.
+# Looks for the `sidecar-drained` file while shutting down, and for `work-done` if that ends the runtime.
 DRAIN_POLL_SECONDS = 0.1
+# A sidecar that is asked to end together with the runtime says within so long that it drains.
+DRAIN_START_SECONDS = 5
+# The exit code of a runtime that was to serve until the work is done, and was stopped before: as of SIGTERM.
+STOPPED_BEFORE_DONE = 143
 # An exception may carry a whole payload in its text; the error item keeps this many characters.
 MAX_ERROR_MESSAGE = 16 * 1024
 MAX_ERROR_TRACEBACK = 64 * 1024
@@ -110,6 +114,7 @@ VARIABLES = (
     ("ASYA_SOCKET_CHMOD", "0o666", "octal mode of the socket; empty leaves it to the umask"),
     ("ASYA_CHUNK_SIZE", "65536", "bytes per read from the socket"),
     ("ASYA_SHUTDOWN_GRACE", "0", "after SIGTERM serve on so long (30s, 1m), or until `sidecar-drained` lies beside the socket"),
+    ("ASYA_RUN_UNTIL", "stopped", "stopped: serve until SIGTERM; done: end with 0 as soon as `work-done` lies beside the socket"),
     ("ASYA_WORKERS", "1", "processes that run the handler"),
     ("ASYA_CONCURRENCY", "1", "calls that one worker runs at once; more than 1 needs an `async def` handler"),
     ("ASYA_BATCH_SIZE", "1", "largest batch; above 1 the handler gets a list and returns a list of the same length"),
@@ -132,6 +137,7 @@ class Settings(NamedTuple):
     socket_mode: Optional[int]
     chunk_size: int
     shutdown_grace: float
+    until_done: bool
     workers: int
     concurrency: int
     batch_size: int
@@ -152,6 +158,14 @@ class Settings(NamedTuple):
     @property
     def drained_path(self) -> str:
         return os.path.join(os.path.dirname(self.socket_path), "sidecar-drained")
+
+    @property
+    def draining_path(self) -> str:
+        return os.path.join(os.path.dirname(self.socket_path), "sidecar-draining")
+
+    @property
+    def done_path(self) -> str:
+        return os.path.join(os.path.dirname(self.socket_path), "work-done")
 
 
 class Environment:
@@ -278,6 +292,7 @@ def read_settings(env: Environment) -> Settings:
         socket_mode=env.socket_mode("ASYA_SOCKET_CHMOD"),
         chunk_size=env.size("ASYA_CHUNK_SIZE", 65536, 1, 2**30),
         shutdown_grace=env.seconds("ASYA_SHUTDOWN_GRACE", 0),
+        until_done=env.choice("ASYA_RUN_UNTIL", ("stopped", "done")) == "done",
         workers=env.count("ASYA_WORKERS", 256),
         concurrency=env.count("ASYA_CONCURRENCY", 4096),
         batch_size=env.count("ASYA_BATCH_SIZE", 4096),
@@ -3651,17 +3666,29 @@ class Arbiter:
             self._stop()
 
     def _stop(self) -> None:
+        # Whoever counts successes must not count a runtime that is stopped while there is work left.
+        undone = self._settings.until_done and not os.path.exists(self._settings.done_path)
+        code = STOPPED_BEFORE_DONE if undone else 0
         if self._phase == LOADING:
-            self._end(0)
+            self._end(code)
         elif self._phase == SERVING:
             log.info("stopping")
+            self._code = code
             self._phase = DRAINING
+            self._events.cancel("done")
             self._say(pack_frame(STOPPING, 0, b""))
             if self._settings.shutdown_grace > 0:
                 self._events.at("grace", self._settings.shutdown_grace, self._close)
                 self._look_for_drained()
             else:
                 self._close()
+
+    def _look_for_done(self) -> None:
+        if os.path.exists(self._settings.done_path):
+            log.info("the work is done")
+            self._close()
+        else:
+            self._events.at("done", DRAIN_POLL_SECONDS, self._look_for_done)
 
     def _look_for_drained(self) -> None:
         if os.path.exists(self._settings.drained_path):
@@ -3674,7 +3701,7 @@ class Arbiter:
         if self._phase >= CLOSING:
             return
         self._phase = CLOSING
-        for key in ("grace", "drained"):
+        for key in ("grace", "drained", "done"):
             self._events.cancel(key)
         for place in self._places:
             self._events.cancel(("start", place.number))
@@ -3792,6 +3819,8 @@ class Arbiter:
             self._end(1)
             return False
         self._phase = SERVING
+        if settings.until_done:
+            self._events.at("done", 0, self._look_for_done)
         if self._files.v2_listener is not None:
             self._events.watch(self._files.v2_listener, self._accept)
         log.info("serving %s (%s mode) on %s", settings.handler, settings.mode, settings.socket_path)
@@ -4108,16 +4137,23 @@ def run_server() -> int:
 
 
 def run_drain() -> int:
-    """Waits until the runtime may be ended: the sidecar has drained, the runtime is gone, or the grace is over."""
+    """Waits until the runtime may be ended: the sidecar has drained, the runtime is gone, or the grace is over.
+
+    A sidecar that does not even begin to drain was not asked to end: this container alone is restarted, and the runtime
+    tells the sidecar by itself.
+    """
     # The hook of another container need not know the handler.
     env = Environment(dict(os.environ, ASYA_HANDLER="a.b"))
     settings = read_settings(env)
     if env.problems:
         sys.stderr.write("".join(problem + "\n" for problem in env.problems))
         return 1
+    begins = time.monotonic() + DRAIN_START_SECONDS
     ends = time.monotonic() + settings.shutdown_grace
     while time.monotonic() < ends and os.path.exists(settings.socket_path):
         if os.path.exists(settings.drained_path):
+            break
+        if time.monotonic() > begins and not os.path.exists(settings.draining_path):
             break
         time.sleep(DRAIN_POLL_SECONDS)
     return 0
@@ -4157,8 +4193,8 @@ def help_text() -> str:
             "",
             "usage: python3 asya_runtime.py             serve until SIGTERM",
             "       python3 asya_runtime.py --check     import the handler, print one JSON object, exit 0 or 1",
-            "       python3 asya_runtime.py --drain     for a preStop hook: return when the sidecar has drained, the",
-            "                                           runtime is gone, or ASYA_SHUTDOWN_GRACE is over",
+            "       python3 asya_runtime.py --drain     for a preStop hook: return when the sidecar has drained or does not",
+            "                                           drain, the runtime is gone, or ASYA_SHUTDOWN_GRACE is over",
             "       python3 asya_runtime.py --version",
             "       python3 asya_runtime.py --help",
             "",

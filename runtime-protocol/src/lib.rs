@@ -36,7 +36,10 @@ pub use go_duration::GoDuration;
 pub use ids::{child_id, fallback_id, message_id};
 pub use name::{ActorName, ActorNameError, SocketPathTooLong, check_socket_path};
 pub use raw::{Member, RawJson, RawObject};
-pub use ready::{NotReady, READY_FILE_NAME, Ready, SOCKET_NAME, read_ready, wait_ready};
+pub use ready::{
+    DONE_FILE_NAME, DRAINED_FILE_NAME, DRAINING_FILE_NAME, NotReady, READY_FILE_NAME, Ready, SOCKET_NAME, read_ready,
+    wait_ready, work_done,
+};
 pub use reply::{ErrorDetails, HeadersField, Reply, ReplyError, ReplyItem};
 pub use route::Route;
 pub use server::{

@@ -14,6 +14,12 @@ use crate::go_duration::GoDuration;
 
 /// Name of the file that a runtime writes into the socket directory once it listens.
 pub const READY_FILE_NAME: &str = "runtime-ready";
+/// Name of the file that a sidecar leaves in the socket directory when it begins to drain.
+pub const DRAINING_FILE_NAME: &str = "sidecar-draining";
+/// Name of the file that a sidecar leaves in the socket directory when it has drained.
+pub const DRAINED_FILE_NAME: &str = "sidecar-drained";
+/// Name of the file that a sidecar leaves in the socket directory when its work is done (`ASYA_RUN_UNTIL`).
+pub const DONE_FILE_NAME: &str = "work-done";
 /// Name of the socket in the socket directory.
 pub const SOCKET_NAME: &str = "asya-runtime.sock";
 
@@ -50,6 +56,14 @@ pub struct Advert {
     pub socket: PathBuf,
     /// New at every start of the server; comes back in each HELLO.
     pub nonce: String,
+}
+
+/// Resolves when the sidecar's work is done: a runtime of a pod that ends by itself may end then, with success.
+pub async fn work_done(socket_dir: &Path) {
+    let mark = socket_dir.join(DONE_FILE_NAME);
+    while !mark.exists() {
+        sleep(POLL).await;
+    }
 }
 
 /// Reads the ready file in `socket_dir`; `None` if there is none.

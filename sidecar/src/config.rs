@@ -47,6 +47,21 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// How long a publish to a missing queue is tried before the envelope fails as unroutable. Default 30 s.
     pub unroutable_patience: Duration,
+    /// When the work is done. Default: never.
+    pub run_until: RunUntil,
+}
+
+/// When the work of a sidecar is done, see [`Sidecar::done`](crate::Sidecar::done).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RunUntil {
+    /// Never: it runs until it is stopped.
+    #[default]
+    Stopped,
+    /// When its queue has nothing to hand out and nothing is in hand. What waits elsewhere for a retry does not count,
+    /// nor what other consumers hold.
+    Empty,
+    /// After one message, whatever became of it, or when the queue has none. No second one is taken.
+    One,
 }
 
 /// How many messages of its queue a sidecar may hold unsettled.
@@ -116,6 +131,7 @@ impl Config {
             max_hops: 10_000,
             retry: RetryPolicy::default(),
             unroutable_patience: Duration::from_secs(30),
+            run_until: RunUntil::default(),
         }
     }
 

@@ -51,6 +51,10 @@ pub(crate) struct Context {
     /// Whether it was said that batches cannot fill.
     pub(crate) warned: AtomicBool,
     pub(crate) consuming: watch::Sender<bool>,
+    /// Whether all was taken in that is to be taken in ([`RunUntil::One`](crate::RunUntil::One)).
+    pub(crate) enough: watch::Sender<bool>,
+    /// The nonce of the last runtime that was left because it was asked to end; there is nothing to look for at it.
+    pub(crate) left: Mutex<Option<String>>,
     /// Whether the own queue is there, as far as consuming it has shown.
     pub(crate) queue_state: watch::Sender<QueueState>,
     pub(crate) restarts: AtomicU64,
@@ -122,6 +126,17 @@ impl Context {
                 "batches cannot fill: ASYA_RABBITMQ_PREFETCH is below the batch size of the runtime"
             );
         }
+    }
+
+    /// Remembers a runtime that was asked to end and gets no more work.
+    pub(crate) fn leave(&self, nonce: &str) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+    }
+
+    /// Whether this runtime was left.
+    pub(crate) fn has_left(&self, nonce: &str) -> bool {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.as_deref() == Some(nonce)
     }
 
     /// A session is over; the probe looks for the next.

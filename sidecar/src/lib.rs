@@ -19,6 +19,7 @@ mod context;
 mod credit;
 mod death;
 mod errors;
+mod finish;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod ledger;
@@ -39,7 +40,7 @@ mod tree;
 mod tuning;
 mod worker;
 
-pub use config::{Config, Credit, Protocol, Role};
+pub use config::{Config, Credit, Protocol, Role, RunUntil};
 pub use context::{Fault, Faults, Part, Point, QueueState, RuntimeControl};
 pub use ledger::Stage;
 pub use meters::{METRICS, Meters, Metric, MetricKind, NAMESPACE};

@@ -3,7 +3,6 @@
 //! The control connection is in here and not in the probe, which only keeps somebody reading it: when that actor ends,
 //! its successor goes on with the same connection, and no call that runs is disturbed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use asya_runtime_protocol::v2::{
@@ -28,7 +27,7 @@ pub(crate) struct Session {
     pub(crate) welcome: Welcome,
     /// By number.
     pub(crate) workers: watch::Sender<Vec<Worker>>,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
     commands: mpsc::UnboundedSender<Command>,
     wire: Mutex<Wire>,
 }
@@ -89,7 +88,7 @@ impl Session {
             advert,
             welcome,
             workers: watch::Sender::new(vec![Worker::default(); workers]),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
             commands: sender,
             wire: Mutex::new(Wire { control, commands }),
         }
@@ -136,7 +135,14 @@ impl Session {
 
     /// Whether the runtime was asked to end.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        *self.stopping.borrow()
+    }
+
+    /// Resolves when the runtime was asked to end.
+    pub(crate) async fn stops(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _stops = stopping.wait_for(|stopping| *stopping).await;
     }
 
     pub(crate) fn cancel(&self, id: WorkerId, tag: u32, reason: CancelReason) {
@@ -207,7 +213,7 @@ impl Session {
         match event {
             ControlEvent::Worker(id, state) => self.note_worker(id, state),
             ControlEvent::Stopping => {
-                self.stopping.store(true, Ordering::Relaxed);
+                self.stopping.send_replace(true);
                 Some(News::Stopping)
             }
             ControlEvent::Pong(_) | ControlEvent::Goodbye => None,

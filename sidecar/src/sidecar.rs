@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use asya_runtime_protocol::{Envelope, RuntimeClient};
@@ -23,7 +23,7 @@ use crate::pulse::{Pulse, Steps};
 use crate::report::{NoReporter, Reporter};
 use crate::supervision::SupervisorMessage;
 use crate::supply::Supplies;
-use crate::tree;
+use crate::{finish, tree};
 
 /// A running sidecar. Dropping it kills the tree; what it held returns to the queue.
 pub struct Sidecar {
@@ -158,6 +158,12 @@ impl Sidecar {
     /// Resolves with the cause when the sidecar cannot go on by itself: restart budget spent, runtime never ready.
     pub async fn failed(&self) -> String {
         self.context.fatal.wait().await
+    }
+
+    /// Resolves when the work is done ([`Config::run_until`]): all of it is settled, and [`drain`](Self::drain) ends at
+    /// once.
+    pub async fn done(&self) {
+        finish::done(&self.context).await;
     }
 
     /// What it holds and how it fares.
@@ -295,6 +301,8 @@ impl SidecarBuilder {
             supply: Supplies::default(),
             warned: AtomicBool::new(false),
             consuming: watch::Sender::new(true),
+            enough: watch::Sender::new(false),
+            left: Mutex::default(),
             queue_state: watch::Sender::new(QueueState::Unknown),
             restarts: AtomicU64::new(0),
             meters,

@@ -9,6 +9,7 @@
 mod configuration;
 mod ending;
 mod endpoints;
+mod jobs;
 mod metrics;
 mod page;
 mod refusals;

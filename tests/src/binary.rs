@@ -16,6 +16,12 @@ pub fn sidecar() -> &'static Path {
     BINARY.get_or_init(|| built("asya-sidecar", "asya-sidecar"))
 }
 
+/// The `asya-operator` of this source tree, built like [`asya`].
+pub fn operator() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("asya-operator", "asya-operator"))
+}
+
 /// The runtime `native-echo` of this crate, built like [`asya`].
 pub fn native_echo() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use crate::keda::definitions as keda_definitions;
+
 /// How long the servers may take to start.
 const STARTING: Duration = Duration::from_mins(2);
 

@@ -20,6 +20,7 @@
 
 mod binary;
 mod chance;
+pub mod keda;
 pub mod kube;
 mod manifest;
 mod pipeline;
@@ -32,10 +33,11 @@ pub mod rabbitmq;
 mod running;
 mod screen;
 mod stored;
+pub mod sqs;
 pub mod storm;
 mod waiting;
 
-pub use binary::{asya, native_echo, real_python, sidecar};
+pub use binary::{asya, native_echo, operator, real_python, sidecar};
 pub use chance::Chance;
 pub use manifest::Actor;
 pub use pipeline::Pipeline;

@@ -90,6 +90,7 @@ pub use keeper::{RabbitMqKeeper, Wanted};
 pub use options::{
     Address, AddressError, Backoff, ClientCertificate, QueueOptions, RabbitMqOptions, TlsFiles,
 };
+pub use settings::QueueArguments;
 
 /// A RabbitMQ broker. Clones share their connections, which close when the last clone, consumer and receipt is gone.
 #[derive(Debug, Clone)]

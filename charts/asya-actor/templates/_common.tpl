@@ -72,7 +72,7 @@ repository unless it says), root. Without a tag it is that of the chart's appVer
 {{- range concat (default list $global.imagePullSecrets) (default list .Values.imagePullSecrets) -}}
 {{- if kindIs "string" . -}}{{- $secrets = append $secrets (dict "name" .) -}}{{- else -}}{{- $secrets = append $secrets . -}}{{- end -}}
 {{- end -}}
-{{- with $secrets }}
+{{- with $secrets -}}
 imagePullSecrets:
 {{ toYaml (uniq .) | indent 2 }}
 {{- end -}}
@@ -96,7 +96,7 @@ server refuses duplicates that are applied. Arguments: lists.
 {{- toYaml $env -}}
 {{- end -}}
 
-{{/* Image, security and resources of a pod that runs one command and ends: checks, hooks, tests. Arguments: root. */}}
+{{/* Of containers that run one command and end: checks and hooks. */}}
 {{- define "asya.taskSecurity" -}}
 allowPrivilegeEscalation: false
 capabilities:

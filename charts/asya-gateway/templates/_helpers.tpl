@@ -38,7 +38,7 @@ Where PostgreSQL is, as JSON {kind: bundled|external|none, host, port, database,
 {{/* The database's address without password, which travels as PGPASSWORD: no character of it needs an escape. */}}
 {{- define "gateway.databaseURL" -}}
 {{- $database := include "gateway.database" . | fromJson -}}
-{{- printf "postgres://%s@%s:%v/%s?sslmode=%s" (urlquery $database.username) $database.host (int $database.port) (urlquery $database.database) $database.sslMode -}}
+{{- printf "postgres://%s@%s:%v/%s?sslmode=%s" (urlquery $database.username | replace "+" "%20") $database.host (int $database.port) (urlquery $database.database | replace "+" "%20") $database.sslMode -}}
 {{- end -}}
 
 {{/* rabbitmq, sqs or local (contract gateway §11: sqsRegion alone chooses SQS while rabbitmqURL is the default). */}}

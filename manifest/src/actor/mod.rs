@@ -15,7 +15,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 pub use env::EnvValue;
-pub use object::{check_object, ineffective_fields};
+pub use object::{check_document, check_object, ineffective_fields};
 pub(crate) use rules::check;
 pub(crate) use shape::MANIFEST;
 pub use spec::{
@@ -39,6 +39,8 @@ pub const KIND: &str = "AsyncActor";
 pub const RUNTIME_CONTAINER: &str = "asya-runtime";
 /// The container that is injected.
 pub const SIDECAR_CONTAINER: &str = "asya-sidecar";
+/// What `kubectl` makes of the key `on` when it is not quoted: YAML 1.1 reads it as a boolean.
+pub const UNQUOTED_ON: &str = "true";
 /// The actors that end every pipeline.
 pub const END_ACTORS: [&str; 2] = ["happy-end", "error-end"];
 
@@ -49,6 +51,10 @@ pub struct Actor {
     pub name: String,
     /// `metadata.namespace`.
     pub namespace: Option<String>,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
     /// The file and the line on which the document begins.
     pub source: Location,
     /// The typed fields.
@@ -73,9 +79,18 @@ impl Actor {
             .get("spec")
             .map_or(serde_json::Value::Null, Node::to_json);
         let text = |keys: &[&str]| document.at(keys).and_then(Node::text).map(str::to_owned);
+        let texts = |keys: &[&str]| -> BTreeMap<String, String> {
+            let entries = document.at(keys).map(Node::entries).unwrap_or_default();
+            let members = entries
+                .iter()
+                .filter_map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned())));
+            members.collect()
+        };
         Ok(Self {
             name: text(&["metadata", "name"]).unwrap_or_default(),
             namespace: text(&["metadata", "namespace"]),
+            labels: texts(&["metadata", "labels"]),
+            annotations: texts(&["metadata", "annotations"]),
             source: Location::at(file, document.position),
             spec: serde_json::from_value(spec)?,
             places: Places::of(document, root),

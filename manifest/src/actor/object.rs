@@ -1,12 +1,17 @@
 //! The rules of a manifest for an object that an API server holds.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use super::shape::SPEC;
+use super::shape::{MANIFEST, SPEC};
 use crate::path::KeyPath;
 use crate::problem::{Position, Problem};
 use crate::shape::{Findings, Shape, conform};
 use crate::yaml::Node;
+
+/// Where a document without lines begins.
+const START: Position = Position { line: 0, column: 0 };
 
 /// Every rule that an actor breaks, one line each: `spec.workload.template…: message; hint`.
 ///
@@ -28,14 +33,23 @@ pub fn ineffective_fields(spec: &Value) -> Vec<String> {
     found.notices.iter().map(|notice| notice.key.clone()).collect()
 }
 
+/// Everything that is wrong with an AsyncActor document, one line each, as if it stood in a file: unknown fields and a
+/// missing handler count.
+pub fn check_document(document: &Value) -> Vec<String> {
+    let mut found = Findings::new(Path::new(""));
+    let (mut node, root) = (Node::from_json(document), KeyPath::default());
+    conform(&mut node, &Shape::Record(&MANIFEST), START, &root, &mut found);
+    super::check(&node, &root, &mut found);
+    found.problems.iter().map(line).collect()
+}
+
 /// Compares the object with the shape of a spec, which also drops what means nothing (`env: null`).
 fn examine(name: &str, spec: &Value, found: &mut Findings<'_>) -> Node {
     let mut node = Node::from_json(spec);
-    let start = Position { line: 0, column: 0 };
     conform(
         &mut node,
         &Shape::Record(&SPEC),
-        start,
+        START,
         &KeyPath::default().key("spec"),
         found,
     );

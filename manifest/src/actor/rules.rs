@@ -1,6 +1,7 @@
 //! What a manifest of the right shape must still get right: names, replicas, words that contradict each
 //! other. The pod's own rules are in `pod`.
 
+use super::UNQUOTED_ON;
 use crate::path::KeyPath;
 use crate::shape::Findings;
 use crate::yaml::Node;
@@ -139,7 +140,12 @@ fn check_replicas(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
 
 /// Lists that become one variable, separated by commas.
 fn check_exceptions(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
-    for field in ["on", "neverOn"] {
+    if let (Some(_), Some(again)) = (spec.at(&["retry", "on"]), spec.at(&["retry", UNQUOTED_ON])) {
+        let path = path.keys(&["retry", UNQUOTED_ON]);
+        let message = "`on` is there a second time, without quotes";
+        found.problem(again.position, &path, message, "keep one of the two");
+    }
+    for field in ["on", UNQUOTED_ON, "neverOn"] {
         let items = spec.at(&["retry", field]).map(Node::items).unwrap_or_default();
         for (index, item) in items.iter().enumerate() {
             let Some(name) = item.text() else { continue };

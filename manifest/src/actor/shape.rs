@@ -107,6 +107,7 @@ static RETRY: Record = closed(&[
     ),
     Field::optional("maxDuration", Shape::Duration),
     Field::optional("on", Shape::List(&Shape::Text)),
+    Field::optional(super::UNQUOTED_ON, Shape::List(&Shape::Text)),
     Field::optional("neverOn", Shape::List(&Shape::Text)),
     Field::optional("maxDeliveries", at_least(1)),
 ]);
@@ -217,7 +218,13 @@ mod tests {
         let properties = schema["properties"]
             .as_object()
             .unwrap_or_else(|| panic!("{path} is an object"));
-        let known: BTreeSet<&str> = record.fields.iter().map(|field| field.name).collect();
+        let is_alias = |field: &&Field| field.name == crate::actor::UNQUOTED_ON;
+        let known: BTreeSet<&str> = record
+            .fields
+            .iter()
+            .filter(|field| !is_alias(field))
+            .map(|field| field.name)
+            .collect();
         assert_eq!(
             known,
             properties.keys().map(String::as_str).collect(),
@@ -227,7 +234,7 @@ mod tests {
             .as_array()
             .map(Vec::as_slice)
             .unwrap_or_default();
-        for field in record.fields {
+        for field in record.fields.iter().filter(|field| !is_alias(field)) {
             let path = format!("{path}.{}", field.name);
             let property = resolve(&properties[field.name], root);
             assert_eq!(

@@ -12,6 +12,7 @@ use crate::values::{ByteSize, GoDuration};
 /// ignores unknown fields; [`Directory::load`](crate::Directory::load) reports them before it gets here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(description = "What the actor is made of.")]
 pub struct Spec {
     /// Name of a transport in the operator's registry, e.g. `rabbitmq`; a local run uses its embedded queue instead.
     #[schemars(length(min = 1))]
@@ -82,7 +83,7 @@ pub struct EnvVar {
     pub value: Option<String>,
     /// A Kubernetes `EnvVarSource` (secret, config map, pod field), passed on as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true))]
     pub value_from: Option<Value>,
 }
 
@@ -139,7 +140,7 @@ pub struct Scaling {
     pub advanced: Option<AdvancedScaling>,
     /// `HorizontalPodAutoscalerBehavior`, passed on as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true))]
     pub behavior: Option<Value>,
 }
 
@@ -216,7 +217,8 @@ pub struct Retry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<GoDuration>,
     /// Exception names (also of base classes) or error codes that are retried; all by default.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    // `kubectl` and `helm` read an unquoted `on` as the boolean and send `true`.
+    #[serde(alias = "true", skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
     /// Exception names or error codes that are never retried; wins over `on`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -318,7 +320,7 @@ pub struct Workload {
     pub runtime: RuntimeKind,
     /// Volume claims of a `StatefulSet`, passed on as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(extend("items" = {"type": "object", "x-kubernetes-preserve-unknown-fields": true}))]
     pub volume_claim_templates: Option<Vec<Value>>,
     /// Service of a `StatefulSet`; absent means the actor's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -43,7 +43,7 @@ fn how_to_write(expected: &str) -> &'static str {
 
 pub(super) fn conform_text(node: &Node, path: &KeyPath, found: &mut Findings<'_>) {
     match (&node.kind, node.plain.as_deref()) {
-        (Kind::Text(_), Some(plain)) if is_older_bool(plain) => {
+        (Kind::Text(_), Some(plain)) if node.older_bool().is_some() => {
             let message = format!("expected text, but Kubernetes reads an unquoted {plain} as a boolean");
             found.problem(node.position, path, message, &format!("quote it: \"{plain}\""));
         }
@@ -65,12 +65,13 @@ pub(super) fn conform_scalar(node: &mut Node, path: &KeyPath, found: &mut Findin
 }
 
 pub(super) fn conform_bool(node: &mut Node, path: &KeyPath, found: &mut Findings<'_>) {
-    match (&node.kind, node.plain.as_deref()) {
-        (Kind::Bool(_), _) => {}
-        (Kind::Text(_), Some(plain)) if is_older_bool(plain) => {
-            node.kind = Kind::Bool(plain.eq_ignore_ascii_case("yes") || plain.eq_ignore_ascii_case("on"));
-        }
-        (Kind::Text(text), _) if text == "true" || text == "false" => {
+    if let Some(value) = node.older_bool() {
+        node.kind = Kind::Bool(value);
+        return;
+    }
+    match &node.kind {
+        Kind::Bool(_) => {}
+        Kind::Text(text) if text == "true" || text == "false" => {
             let (message, hint) = (
                 format!("expected a boolean, found {}", node.describe()),
                 "remove the quotes",
@@ -203,12 +204,4 @@ pub(super) fn conform_bytes(node: &Node, path: &KeyPath, found: &mut Findings<'_
         }
         _ => expect_kind(node, false, "a size in bytes", path, found),
     }
-}
-
-/// The words that YAML 1.1, and with it `kubectl`, reads as booleans beyond `true` and `false`.
-fn is_older_bool(plain: &str) -> bool {
-    matches!(
-        plain,
-        "yes" | "Yes" | "YES" | "no" | "No" | "NO" | "on" | "On" | "ON" | "off" | "Off" | "OFF"
-    )
 }

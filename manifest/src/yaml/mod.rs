@@ -138,16 +138,38 @@ impl Node {
     }
 
     pub(crate) fn to_json(&self) -> Value {
+        self.convert(&|_| None)
+    }
+
+    /// As `kubectl` reads it, which goes by YAML 1.1.
+    pub(crate) fn to_kubernetes_json(&self) -> Value {
+        self.convert(&|node| node.older_bool().map(Value::Bool))
+    }
+
+    /// The boolean that YAML 1.1, and with it `kubectl`, makes of an unquoted word which is text in YAML 1.2.
+    pub(crate) fn older_bool(&self) -> Option<bool> {
+        match (&self.kind, self.plain.as_deref()?) {
+            (Kind::Text(_), "yes" | "Yes" | "YES" | "on" | "On" | "ON") => Some(true),
+            (Kind::Text(_), "no" | "No" | "NO" | "off" | "Off" | "OFF") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// As JSON, except for scalars that `special` knows better.
+    fn convert(&self, special: &impl Fn(&Node) -> Option<Value>) -> Value {
+        if let Some(value) = special(self) {
+            return value;
+        }
         match &self.kind {
             Kind::Null => Value::Null,
             Kind::Bool(value) => Value::Bool(*value),
             Kind::Number(number) => Value::Number(number.clone()),
             Kind::Text(text) => Value::String(text.clone()),
-            Kind::List(items) => items.iter().map(Node::to_json).collect(),
+            Kind::List(items) => items.iter().map(|item| item.convert(special)).collect(),
             Kind::Map(entries) => {
                 let members: Map<String, Value> = entries
                     .iter()
-                    .map(|entry| (entry.key.clone(), entry.value.to_json()))
+                    .map(|entry| (entry.key.clone(), entry.value.convert(special)))
                     .collect();
                 Value::Object(members)
             }

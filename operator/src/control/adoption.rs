@@ -11,7 +11,7 @@ use crate::resource::{ACTOR_LABEL, ADOPTED_ANNOTATION, APPLIED_ANNOTATION, Actor
 
 /// What a workload that exists is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     /// It is written as any other object.
     Ours,
     /// It is a predecessor's and has not been marked yet.
@@ -24,12 +24,12 @@ pub enum Standing {
 }
 
 /// What `live`, the workload of `actor`, is to us.
-pub fn standing(actor: &Actor, live: &Value) -> Standing {
+pub(super) fn standing(actor: &Actor, live: &Value) -> Standing {
     let annotation = |key: &str| {
         let annotations = live.pointer("/metadata/annotations")?;
         annotations.get(key).and_then(Value::as_str)
     };
-    if annotation(APPLIED_ANNOTATION).is_some() || ownership(actor, live) != Ownership::Ours {
+    if annotation(APPLIED_ANNOTATION).is_some() || ownership(&actor.name, &actor.uid, live) != Ownership::Ours {
         return Standing::Ours;
     }
     match annotation(ADOPTED_ANNOTATION) {
@@ -40,7 +40,7 @@ pub fn standing(actor: &Actor, live: &Value) -> Standing {
 }
 
 /// The merge patch that marks a workload as taken over: nothing of it reaches its pods.
-pub fn mark(actor: &Actor) -> Value {
+pub(super) fn mark(actor: &Actor) -> Value {
     json!({"metadata": {
         "labels": {ACTOR_LABEL: actor.name, "app.kubernetes.io/managed-by": "asya-operator"},
         "annotations": {ADOPTED_ANNOTATION: actor.generation.to_string()},
@@ -49,7 +49,7 @@ pub fn mark(actor: &Actor) -> Value {
 
 /// Whether an object is the workload itself, which is left alone while it stands [`Standing::Adopted`]; everything else
 /// of a taken-over actor is written as usual.
-pub fn is_kept(standing: Standing, object: &Object) -> bool {
+pub(super) fn is_kept(standing: Standing, object: &Object) -> bool {
     object.kind.is_workload() && matches!(standing, Standing::Found | Standing::Adopted)
 }
 

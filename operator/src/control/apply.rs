@@ -11,18 +11,16 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::backoff;
 use super::compare::{fingerprint, holds_in, projection};
 use super::ownership::{Ownership, ownership};
 use super::view::{Live, ObjectKey, View, is_older};
-use crate::desired::{Kind, Object};
+use crate::desired::{Kind, Object, REPLICAS_MANAGER, replicas_handover};
 use crate::resource::{APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
 
-/// Field manager that keeps `spec.replicas` in the hands of nobody in particular, until the autoscaler takes it.
-const REPLICAS_MANAGER: &str = "asya-operator-replicas";
 /// Pauses after refusals.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -31,7 +29,7 @@ const CALM: Duration = Duration::from_mins(10);
 
 /// What was done about one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub(super) enum Applied {
     /// Nothing differed.
     Unchanged,
     /// It did not exist.
@@ -46,7 +44,7 @@ pub enum Applied {
 
 /// Why an object could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
+pub(super) enum ApplyError {
     /// An object of that name is somebody else's.
     #[error("{kind} {name:?} exists and is not this actor's: {whose}; delete or rename it")]
     Foreign {
@@ -72,7 +70,7 @@ pub enum ApplyError {
 
 /// What is remembered of objects between passes.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(super) struct Memory {
     objects: Mutex<HashMap<ObjectKey, Remembered>>,
 }
 
@@ -97,7 +95,7 @@ struct Refusal {
 
 impl Memory {
     /// The object is gone: what was applied to it no longer matters.
-    pub fn forget(&self, key: &ObjectKey) {
+    pub(super) fn forget(&self, key: &ObjectKey) {
         if let Some(known) = self.state().get_mut(key) {
             known.fingerprint.clear();
             known.version.clear();
@@ -105,11 +103,9 @@ impl Memory {
     }
 
     /// The actor is gone.
-    pub fn forget_actor(&self, namespace: &str, name: &str, others: &[ObjectKey]) {
-        self.state().retain(|key, _| {
-            let is_its = key.namespace == namespace && key.name == name && key.kind != Kind::ConfigMap;
-            !is_its && !others.contains(key)
-        });
+    pub(super) fn forget_actor(&self, namespace: &str, name: &str) {
+        // Names of its other objects begin or end with the actor's; what is forgotten too much costs one comparison.
+        self.state().retain(|key, _| key.namespace != namespace || !key.name.contains(name));
     }
 
     fn get(&self, key: &ObjectKey) -> Remembered {
@@ -128,7 +124,7 @@ impl Memory {
 
 /// Writes objects. See the module.
 #[derive(Clone)]
-pub struct Applier {
+pub(super) struct Applier {
     client: Client,
     view: Arc<View>,
     memory: Arc<Memory>,
@@ -155,13 +151,13 @@ enum Need {
 
 impl Applier {
     /// An applier that compares with `view`.
-    pub fn new(client: Client, view: Arc<View>, memory: Arc<Memory>) -> Self {
+    pub(super) fn new(client: Client, view: Arc<View>, memory: Arc<Memory>) -> Self {
         Self { client, view, memory }
     }
 
     /// Makes sure of one object of an actor, or of a shared one (`owner` is `None`). `is_new` says that the body holds
     /// `spec.replicas` only because the workload does not exist yet.
-    pub async fn apply(&self, owner: Option<&Actor>, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
+    pub(super) async fn apply(&self, owner: Option<&Actor>, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
         let wanted = Wanted::new(owner, object, is_new);
         if object.kind.is_scaler() && self.view.is_absent(object.kind) {
             return Err(ApplyError::NotInstalled(object.kind.names().1));
@@ -195,7 +191,7 @@ impl Applier {
             return Ok(Applied::Created);
         };
         let body = live.body();
-        match wanted.owner.map_or(Ownership::Ours, |actor| ownership(actor, &body)) {
+        match wanted.owner.map_or(Ownership::Ours, |actor| ownership(&actor.name, &actor.uid, &body)) {
             Ownership::Ours => {}
             Ownership::Abandoned => {
                 self.delete(&wanted.key, Some(&live.uid)).await?;
@@ -213,11 +209,11 @@ impl Applier {
         if need == Need::Repair {
             self.slow_down(wanted, known)?;
         }
-        self.keep_replicas(wanted, &live, &body).await?;
+        self.keep_replicas(wanted, &live).await?;
         match self.send(wanted).await {
             Ok(()) if need == Need::Update => Ok(Applied::Updated),
             Ok(()) => Ok(Applied::Repaired),
-            Err(error) if wanted.key.kind == Kind::Job && is_invalid(&error) => {
+            Err(error) if wanted.key.kind == Kind::Job && describe(&error).contains("immutable") => {
                 // The template of a Job cannot be changed (contract operator §7.3).
                 self.delete(&wanted.key, Some(&live.uid)).await?;
                 Ok(Applied::Replacing)
@@ -232,7 +228,7 @@ impl Applier {
     }
 
     /// The object as it is, from the view or else from the server.
-    pub async fn find(&self, key: &ObjectKey) -> Result<Option<Arc<Live>>, kube::Error> {
+    pub(super) async fn find(&self, key: &ObjectKey) -> Result<Option<Arc<Live>>, kube::Error> {
         match self.view.object(key) {
             Some(live) => Ok(Some(live)),
             None if key.kind.is_scaler() && self.view.is_absent(key.kind) => Ok(None),
@@ -256,25 +252,33 @@ impl Applier {
 
     /// Before `spec.replicas` is left out of what we apply, another manager gets it: else the server would reset it to 1
     /// (contract operator §9.4).
-    async fn keep_replicas(&self, wanted: &Wanted<'_>, live: &Live, body: &Value) -> Result<(), kube::Error> {
-        let has_replicas = wanted.lasting.pointer("/spec/replicas").is_some();
-        if !matches!(wanted.key.kind, Kind::Deployment | Kind::StatefulSet) || has_replicas || !live.owns_replicas {
+    async fn keep_replicas(&self, wanted: &Wanted<'_>, live: &Live) -> Result<(), kube::Error> {
+        if !live.owns_replicas || wanted.lasting.pointer("/spec/replicas").is_some() {
             return Ok(());
         }
-        let Some(replicas) = body.pointer("/spec/replicas") else { return Ok(()) };
+        // As it is now, with its managers, which the view does not keep.
+        let Some(now) = self.api(&wanted.key).get_opt(&wanted.key.name).await? else { return Ok(()) };
+        // What came as JSON can be written as JSON.
+        let mut now = serde_json::to_value(now).unwrap_or_default();
         let (api_version, kind, _) = wanted.key.kind.names();
-        let part = json!({
-            "apiVersion": api_version, "kind": kind,
-            "metadata": {"name": wanted.key.name, "namespace": wanted.key.namespace},
-            "spec": {"replicas": replicas},
-        });
-        let parameters = PatchParams::apply(REPLICAS_MANAGER).force();
-        self.api(&wanted.key).patch(&wanted.key.name, &parameters, &Patch::Apply(&part)).await?;
+        now["apiVersion"] = api_version.into();
+        now["kind"] = kind.into();
+        if let Some(part) = replicas_handover(&now, &wanted.lasting) {
+            let parameters = PatchParams::apply(REPLICAS_MANAGER).force();
+            self.api(&wanted.key).patch(&wanted.key.name, &parameters, &Patch::Apply(&part)).await?;
+        }
         Ok(())
     }
 
+    /// Whether applying `object` over `live` would change what was applied last.
+    pub(super) fn differs(&self, owner: &Actor, object: &Object, live: &Value) -> bool {
+        let wanted = Wanted::new(Some(owner), object, false);
+        let applied = live.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED_ANNOTATION));
+        applied.and_then(Value::as_str) != Some(wanted.fingerprint.as_str())
+    }
+
     /// Changes a part of an object by a merge patch.
-    pub async fn merge(&self, key: &ObjectKey, patch: &Value) -> Result<(), kube::Error> {
+    pub(super) async fn merge(&self, key: &ObjectKey, patch: &Value) -> Result<(), kube::Error> {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         self.api(key).patch(&key.name, &parameters, &Patch::Merge(patch)).await?;
         Ok(())
@@ -282,7 +286,7 @@ impl Applier {
 
     /// Deletes one object, with its pods in the background. An object that is gone, or another one of that name, is
     /// fine.
-    pub async fn delete(&self, key: &ObjectKey, uid: Option<&str>) -> Result<(), kube::Error> {
+    pub(super) async fn delete(&self, key: &ObjectKey, uid: Option<&str>) -> Result<(), kube::Error> {
         let parameters = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
@@ -386,12 +390,12 @@ impl From<kube::Error> for Failure {
 }
 
 /// Whether the API server will say the same again as long as nothing changes.
-pub fn is_invalid(error: &kube::Error) -> bool {
+pub(super) fn is_invalid(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
 }
 
 /// What went wrong, in the API server's words where it has any.
-pub fn describe(error: &kube::Error) -> String {
+pub(super) fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         error => error.to_string(),

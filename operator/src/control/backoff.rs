@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// A delay after the `attempt`-th failure in a row (1 is the first): `base` doubled each time, at most `limit`, spread
 /// over ±20 % so that many actors do not knock at once.
-pub fn delay(attempt: u32, base: Duration, limit: Duration) -> Duration {
+pub(super) fn delay(attempt: u32, base: Duration, limit: Duration) -> Duration {
     let doubled = base.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
     jittered(doubled.min(limit))
 }
 
 /// `duration` ± 20 %.
-pub fn jittered(duration: Duration) -> Duration {
+pub(super) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(rand::random_range(0.8..1.2))
 }
 

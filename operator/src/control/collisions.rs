@@ -14,7 +14,7 @@ use crate::resource::{AsyncActor, QUEUE_SHARING_ANNOTATION};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Claims {
+pub(super) struct Claims {
     registry: std::sync::Arc<Registry>,
     state: Mutex<State>,
 }
@@ -86,12 +86,12 @@ fn identity(broker: &Broker) -> String {
 
 impl Claims {
     /// For the transports of this registry.
-    pub fn new(registry: std::sync::Arc<Registry>) -> Self {
+    pub(super) fn new(registry: std::sync::Arc<Registry>) -> Self {
         Self { registry, state: Mutex::default() }
     }
 
     /// Notes what an actor uses, and gives the actors that this may concern.
-    pub fn put(&self, key: &Key, actor: &AsyncActor) -> Vec<Key> {
+    pub(super) fn put(&self, key: &Key, actor: &AsyncActor) -> Vec<Key> {
         let transport = actor.spec.get("transport").and_then(serde_json::Value::as_str);
         let transport = transport.and_then(|name| self.registry.find(name).ok());
         let claim = transport.map(|transport| Claim::of(key, actor, transport));
@@ -111,12 +111,12 @@ impl Claims {
     }
 
     /// Forgets an actor, and gives those that waited for its queue.
-    pub fn remove(&self, key: &Key) -> Vec<Key> {
+    pub(super) fn remove(&self, key: &Key) -> Vec<Key> {
         self.state().remove(key)
     }
 
     /// Why the actor may not use its queue, if it may not.
-    pub fn conflict(&self, key: &Key) -> Option<String> {
+    pub(super) fn conflict(&self, key: &Key) -> Option<String> {
         let state = self.state();
         let claim = state.by_actor.get(key)?;
         let queue = &claim.queue.name;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 /// First 16 hexadecimal digits of the SHA-256 of a value with sorted keys.
-pub fn fingerprint(value: &Value) -> String {
+pub(super) fn fingerprint(value: &Value) -> String {
     let digest = Sha256::digest(value.to_string().as_bytes());
     digest.iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
         use std::fmt::Write as _;
@@ -18,7 +18,7 @@ pub fn fingerprint(value: &Value) -> String {
 
 /// What `live` says about exactly the fields that `body` names. Elements of a list of objects are found by `name`,
 /// `uid`, `type` or `key`, as server-side apply finds them, so that what others added to the list does not matter.
-pub fn projection(body: &Value, live: &Value) -> Value {
+pub(super) fn projection(body: &Value, live: &Value) -> Value {
     match (body, live) {
         (Value::Object(wanted), Value::Object(found)) => {
             let members = wanted.iter().map(|(key, value)| {
@@ -62,7 +62,7 @@ fn merge_key(list: &[Value]) -> Option<&'static str> {
 
 /// Whether everything that `body` says holds in `live`. Empty values count as absent: the API server drops many of
 /// them. `false` may also mean that the server writes a value in another way (`1000m` as `1`).
-pub fn holds_in(body: &Value, live: &Value) -> bool {
+pub(super) fn holds_in(body: &Value, live: &Value) -> bool {
     agrees(body, &projection(body, live))
 }
 

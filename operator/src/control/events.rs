@@ -16,42 +16,42 @@ const LONGEST: usize = 1000;
 
 /// Something that a user should see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub(super) struct Note {
     /// A warning, or business as usual.
-    pub is_warning: bool,
+    pub(super) is_warning: bool,
     /// CamelCase word.
-    pub reason: String,
+    pub(super) reason: String,
     /// For people.
-    pub message: String,
+    pub(super) message: String,
 }
 
 impl Note {
     /// Business as usual.
-    pub fn normal(reason: &str, message: impl Into<String>) -> Self {
+    pub(super) fn normal(reason: &str, message: impl Into<String>) -> Self {
         Self { is_warning: false, reason: reason.to_owned(), message: message.into() }
     }
 
     /// Worth a look.
-    pub fn warning(reason: &str, message: impl Into<String>) -> Self {
+    pub(super) fn warning(reason: &str, message: impl Into<String>) -> Self {
         Self { is_warning: true, reason: reason.to_owned(), message: message.into() }
     }
 }
 
 /// Publishes notes.
 #[derive(Clone)]
-pub struct Events {
+pub(super) struct Events {
     recorder: Recorder,
 }
 
 impl Events {
     /// Through this client.
-    pub fn new(client: kube::Client) -> Self {
+    pub(super) fn new(client: kube::Client) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
         Self { recorder: Recorder::new(client, reporter) }
     }
 
     /// Publishes one note. An event that cannot be published is logged and forgotten: nothing depends on it.
-    pub async fn publish(&self, actor: &AsyncActor, note: Note) {
+    pub(super) async fn publish(&self, actor: &AsyncActor, note: Note) {
         let Note { is_warning, reason, mut message } = note;
         if message.len() > LONGEST {
             message.truncate(message.floor_char_boundary(LONGEST - 3));
@@ -61,7 +61,8 @@ impl Events {
         let action = format!("{reason}-{}", fingerprint(&Value::from(message.as_str())));
         let kind = if is_warning { EventType::Warning } else { EventType::Normal };
         let event = Event { type_: kind, reason, note: Some(message), action, secondary: None };
-        let published = self.recorder.publish(&event, &actor.object_ref(&()));
+        let about = actor.object_ref(&());
+        let published = self.recorder.publish(&event, &about);
         match tokio::time::timeout(PATIENCE, published).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, reason = event.reason, "an event was not published"),

@@ -12,7 +12,7 @@ const SQS_NAME: usize = 80;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Judgement<'a> {
+pub(super) enum Judgement<'a> {
     /// The manifest breaks rules (contract operator §5); nothing is tried until it changes.
     Invalid(String),
     /// The transport cannot be used; nothing is tried until manifest or registry change.
@@ -22,7 +22,7 @@ pub enum Judgement<'a> {
 }
 
 /// Judges an actor whose `spec` could be read.
-pub fn judge<'a>(object: &AsyncActor, actor: &Actor, registry: &'a Registry) -> Judgement<'a> {
+pub(super) fn judge<'a>(object: &AsyncActor, actor: &Actor, registry: &'a Registry) -> Judgement<'a> {
     let problems = asya_manifest::check_object(&actor.name, &object.spec);
     if !problems.is_empty() {
         return Judgement::Invalid(problems.join("\n"));
@@ -56,7 +56,7 @@ fn queue_name_problem(transport: &Transport, actor: &Actor) -> Option<String> {
 
 /// When the queue goes with its actor (rulings 12): the annotation, else the field, else only if empty. Read from the
 /// raw object, so that an actor whose `spec` cannot be read can be deleted.
-pub fn deletion_policy(object: &AsyncActor) -> DeletionPolicy {
+pub(super) fn deletion_policy(object: &AsyncActor) -> DeletionPolicy {
     let annotations = object.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|all| all.get("asya.sh/queue-deletion-policy")).map(String::as_str);
     let field = object.spec.pointer("/queue/deletionPolicy").and_then(Value::as_str);

@@ -10,7 +10,7 @@ const NAME: &str = "asyncactor";
 
 /// How a pass ended, as `controller_runtime_reconcile_total` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Result {
+pub(super) enum Result {
     /// Nothing more to do.
     Success,
     /// It failed and is tried again.
@@ -20,7 +20,7 @@ pub enum Result {
 }
 
 /// A pass is over.
-pub fn reconciled(result: Result, took: Duration) {
+pub(super) fn reconciled(result: Result, took: Duration) {
     let word = match result {
         Result::Success => "success",
         Result::Error => "error",
@@ -36,31 +36,31 @@ pub fn reconciled(result: Result, took: Duration) {
 }
 
 /// What is known at the start.
-pub fn started(concurrency: u16) {
+pub(super) fn started(concurrency: u16) {
     gauge!("controller_runtime_max_concurrent_reconciles", "controller" => NAME).set(f64::from(concurrency));
 }
 
 /// One pass more, or less, is under way.
-pub fn active(change: f64) {
+pub(super) fn active(change: f64) {
     gauge!("controller_runtime_active_workers", "controller" => NAME).increment(change);
 }
 
 /// An actor was put on the work queue.
-pub fn queued() {
+pub(super) fn queued() {
     counter!("workqueue_adds_total", "name" => NAME).increment(1);
 }
 
 /// The length of the work queue.
-pub fn depth(length: usize) {
+pub(super) fn depth(length: usize) {
     gauge!("workqueue_depth", "name" => NAME).set(u32::try_from(length).map_or(f64::MAX, f64::from));
 }
 
 /// How long an actor stood on the work queue.
-pub fn waited(time: Duration) {
+pub(super) fn waited(time: Duration) {
     histogram!("workqueue_queue_duration_seconds", "name" => NAME).record(time);
 }
 
 /// A queue that had existed was missing and has been made again.
-pub fn queue_recreated() {
+pub(super) fn queue_recreated() {
     counter!("asya_operator_queue_recreations_total").increment(1);
 }

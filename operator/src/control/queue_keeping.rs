@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 const RECENTLY_DELETED: Duration = Duration::from_secs(65);
 
 /// See the module.
-pub struct QueueKeeper {
+pub(super) struct QueueKeeper {
     queues: Arc<dyn Queues>,
     /// `ASYA_DISABLE_QUEUE_MANAGEMENT` turns it off.
     manages: bool,
@@ -54,21 +54,21 @@ struct BrokerFailure {
 
 /// What one pass learnt.
 #[derive(Debug)]
-pub struct Seen {
+pub(super) struct Seen {
     /// `TransportReady`.
-    pub verdict: Verdict,
+    pub(super) verdict: Verdict,
     /// Messages, as far as known.
-    pub depth: Option<QueueDepth>,
+    pub(super) depth: Option<QueueDepth>,
     /// Whether the queue is known to be there.
-    pub is_there: bool,
+    pub(super) is_there: bool,
     /// What a user should see.
-    pub note: Option<Note>,
+    pub(super) note: Option<Note>,
     /// When to look again.
-    pub again: Duration,
+    pub(super) again: Duration,
 }
 
 /// The queue of an actor on a transport.
-pub fn queue_spec(actor: &Actor, transport: &Transport) -> QueueSpec {
+pub(super) fn queue_spec(actor: &Actor, transport: &Transport) -> QueueSpec {
     QueueSpec {
         name: transport.queue_name(&actor.namespace, &actor.name),
         actor: actor.name.clone(),
@@ -79,12 +79,12 @@ pub fn queue_spec(actor: &Actor, transport: &Transport) -> QueueSpec {
 
 impl QueueKeeper {
     /// A keeper that asks `queues`.
-    pub fn new(queues: Arc<dyn Queues>, manages: bool, check_interval: Option<Duration>, refresh: Duration) -> Self {
+    pub(super) fn new(queues: Arc<dyn Queues>, manages: bool, check_interval: Option<Duration>, refresh: Duration) -> Self {
         Self { queues, manages, check_interval, refresh, state: Mutex::default() }
     }
 
     /// Makes sure of the queue, if it is time, and asks how full it is. `recorded` is the queue that the status names.
-    pub async fn keep(&self, key: &Key, actor: &Actor, transport: &Transport, recorded: Option<&QueueReference>) -> Seen {
+    pub(super) async fn keep(&self, key: &Key, actor: &Actor, transport: &Transport, recorded: Option<&QueueReference>) -> Seen {
         let queue = queue_spec(actor, transport);
         let identity = Some((transport.name.clone(), queue.clone()));
         let mut kept = self.take(key);
@@ -165,7 +165,7 @@ impl QueueKeeper {
     }
 
     /// The actor is gone.
-    pub fn forget(&self, key: &Key) {
+    pub(super) fn forget(&self, key: &Key) {
         self.take(key);
     }
 

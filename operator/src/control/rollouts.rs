@@ -15,20 +15,20 @@ const GENERATION: &str = "asya.sh/actor-generation";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Rollouts {
+pub(super) struct Rollouts {
     most: usize,
     rolling: Mutex<HashSet<Key>>,
 }
 
 impl Rollouts {
     /// At most `most` at once; at least 1.
-    pub fn new(most: u32) -> Self {
+    pub(super) fn new(most: u32) -> Self {
         Self { most: usize::try_from(most.max(1)).unwrap_or(usize::MAX), rolling: Mutex::default() }
     }
 
     /// Whether a workload whose desired state differs from `live` may be written now. A change of the actor itself may
     /// always; a change of anything else waits for a free place.
-    pub fn may_roll(&self, key: &Key, actor: &Actor, live: &Value) -> bool {
+    pub(super) fn may_roll(&self, key: &Key, actor: &Actor, live: &Value) -> bool {
         let written_for = live.pointer("/metadata/annotations").and_then(|all| all.get(GENERATION));
         if written_for.and_then(Value::as_str) != Some(actor.generation.to_string().as_str()) {
             return true;
@@ -46,7 +46,7 @@ impl Rollouts {
 
     /// Gives the place back once the pods are the new ones. A rollout that got stuck keeps its place: more of them would
     /// not help.
-    pub fn observed(&self, key: &Key, counts: Option<&WorkloadCounts>) {
+    pub(super) fn observed(&self, key: &Key, counts: Option<&WorkloadCounts>) {
         let is_over = counts.is_none_or(|counts| {
             counts.is_observed && counts.updated >= counts.desired && counts.ready >= counts.desired && counts.total == counts.updated
         });

@@ -13,7 +13,7 @@ use crate::resource::{AsyncActor, FIELD_MANAGER};
 use crate::status::Status;
 
 /// See the module.
-pub struct StatusWriter {
+pub(super) struct StatusWriter {
     client: Client,
     /// What was written last, for as long as the watch has not told it.
     written: Mutex<HashMap<Key, Written>>,
@@ -28,12 +28,12 @@ struct Written {
 
 impl StatusWriter {
     /// Through this client.
-    pub fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client) -> Self {
         Self { client, written: Mutex::default() }
     }
 
     /// The status that is shown now: the object's, or what was written since.
-    pub fn shown(&self, key: &Key, object: &AsyncActor) -> Value {
+    pub(super) fn shown(&self, key: &Key, object: &AsyncActor) -> Value {
         let version = object.resource_version().unwrap_or_default();
         let written = self.state().get(key).cloned();
         written
@@ -42,7 +42,7 @@ impl StatusWriter {
     }
 
     /// Writes `next` if it differs from what is shown. Gives whether something was written.
-    pub async fn write(&self, key: &Key, object: &AsyncActor, next: &Status) -> Result<bool, kube::Error> {
+    pub(super) async fn write(&self, key: &Key, object: &AsyncActor, next: &Status) -> Result<bool, kube::Error> {
         let shown = self.shown(key, object);
         // A status is plain data: it can be written as JSON.
         let next = serde_json::to_value(next).unwrap_or_default();
@@ -63,7 +63,7 @@ impl StatusWriter {
     }
 
     /// The actor is gone.
-    pub fn forget(&self, key: &Key) {
+    pub(super) fn forget(&self, key: &Key) {
         self.state().remove(key);
     }
 

@@ -15,16 +15,16 @@ use super::metrics;
 
 /// Namespace and name of an actor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(super) struct Key {
     /// `metadata.namespace`.
-    pub namespace: String,
+    pub(super) namespace: String,
     /// `metadata.name`.
-    pub name: String,
+    pub(super) name: String,
 }
 
 impl Key {
     /// The key of an actor.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub(super) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 }
@@ -37,7 +37,7 @@ impl std::fmt::Display for Key {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct WorkQueue {
+pub(super) struct WorkQueue {
     state: Mutex<State>,
     wake: Notify,
 }
@@ -54,19 +54,19 @@ struct State {
 
 impl WorkQueue {
     /// Asks for a pass now, or right after the one under way.
-    pub fn add(&self, key: Key) {
+    pub(super) fn add(&self, key: Key) {
         self.state().add(key);
         self.wake.notify_one();
     }
 
     /// Asks for a pass after `delay`, unless one is due earlier. Many events within `delay` make one pass.
-    pub fn add_after(&self, key: Key, delay: Duration) {
+    pub(super) fn add_after(&self, key: Key, delay: Duration) {
         self.state().add_after(key, delay);
         self.wake.notify_one();
     }
 
     /// The next actor; [`WorkQueue::done`] must follow. For one consumer.
-    pub async fn next(&self) -> Key {
+    pub(super) async fn next(&self) -> Key {
         loop {
             let due = {
                 let mut state = self.state();
@@ -86,7 +86,7 @@ impl WorkQueue {
     }
 
     /// Ends the pass over `key`; another follows after `again`, or whenever it is asked for.
-    pub fn done(&self, key: &Key, again: Option<Duration>) {
+    pub(super) fn done(&self, key: &Key, again: Option<Duration>) {
         let mut state = self.state();
         let asked = state.in_work.remove(key).unwrap_or(false);
         if asked {

@@ -10,7 +10,7 @@ mod pod;
 mod rules;
 mod schema;
 
-use asya_manifest::{GROUP, KIND, Spec};
+use asya_manifest::{GROUP, KIND, Spec, UNQUOTED_ON};
 use serde_json::{Value, json};
 
 use crate::resource::{CRD_NAME, VERSION};
@@ -53,7 +53,7 @@ fn object() -> Value {
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec(),
             "status": status(),
         },
@@ -64,8 +64,26 @@ fn object() -> Value {
 
 fn spec() -> Value {
     let mut schema = schema::of::<Spec>(Defaults::Written);
-    schema["properties"]["workload"]["properties"]["template"] = pod::template();
+    let fields = &mut schema["properties"];
+    fields["workload"]["properties"]["template"] = pod::template();
+    let sidecar = &mut fields["sidecar"]["properties"];
+    sidecar["resources"] = pod::resources();
+    sidecar["env"]["items"]["properties"]["value"] = pod::value();
+    let retry = &mut fields["retry"]["properties"];
+    let mut unquoted = retry["on"].clone();
+    unquoted["description"] = "What an unquoted `on` becomes on its way: the same as `on`.".into();
+    retry[UNQUOTED_ON] = unquoted;
+    fields["socket"] = inert();
+    fields["scaling"]["properties"]["advanced"]["properties"]["triggers"] = inert();
     schema
+}
+
+/// A field that older documents show and nothing ever read: kept, so that their manifests are admitted.
+fn inert() -> Value {
+    json!({
+        "description": "Has no effect and never had.",
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
 }
 
 /// `status`, which objects of earlier operators have too: nothing in it is refused.

@@ -47,13 +47,37 @@ fn container() -> Value {
             "command": list("Entry point.", json!({"type": "string"})),
             "args": list("Arguments.", json!({"type": "string"})),
             "env": list("Environment variables.", named("A variable.", json!({
-                "value": {
-                    "x-kubernetes-int-or-string": true,
-                    "description": "Its value: text. Quote numbers and booleans.",
-                },
+                "value": value(),
                 "valueFrom": open("A source of the value.", json!({})),
             }))),
             "volumeMounts": list("Mounted volumes.", named("A mount.", json!({"mountPath": {"type": "string"}}))),
+        }),
+    )
+}
+
+/// The value of a variable. It lets integers in only for a rule to say that they need quotes.
+pub(super) fn value() -> Value {
+    json!({
+        "x-kubernetes-int-or-string": true,
+        "description": "Its value: text. Numbers and booleans need quotes.",
+    })
+}
+
+/// `ResourceRequirements`.
+pub(super) fn resources() -> Value {
+    const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+    let quantities = |description: &str| {
+        json!({
+            "type": "object",
+            "description": description,
+            "additionalProperties": {"x-kubernetes-int-or-string": true, "pattern": QUANTITY},
+        })
+    };
+    open(
+        "Kubernetes `ResourceRequirements`.",
+        json!({
+            "limits": quantities("The most of each resource."),
+            "requests": quantities("What is set aside of each resource."),
         }),
     )
 }

@@ -62,22 +62,25 @@ const CONTAINER: &str = "spec.workload.template.spec.containers[]";
 ///
 /// Rules on the whole object hold when it is created only: an object that an earlier operator let through keeps its name,
 /// and must still take a status and lose its finalizer. A new object has no status yet (the server drops it).
-pub(super) const RULES: [Rule; 20] = [
+pub(super) const RULES: [Rule; 24] = [
     rule(
         "",
         "has(self.status) || size(self.metadata.name) <= 63",
         "an actor's name has at most 63 characters, because it becomes a label value: choose a shorter metadata.name",
-    ),
+    )
+    .field(".metadata.name"),
     rule(
         "",
         "has(self.status) || !self.metadata.name.startsWith('asya-')",
         "an actor's name must not start with asya-: remove the prefix, its queue gets it by itself",
-    ),
+    )
+    .field(".metadata.name"),
     rule(
         "",
         "has(self.status) || !(self.spec.workload.kind == 'StatefulSet' || (has(self.spec.workload.type) && self.spec.workload.type == 'StatefulSet' && self.spec.workload.kind == 'Deployment')) || (size(self.metadata.name) <= 52 && !self.metadata.name.contains('.') && (has(self.spec.workload.serviceName) || self.metadata.name.matches('^[a-z]')))",
         "the name of a StatefulSet has at most 52 characters, no dots, and begins with a letter unless spec.workload.serviceName is set: choose another metadata.name",
-    ),
+    )
+    .field(".metadata.name"),
     rule(
         "spec.scaling",
         "!has(self.enabled) || !self.enabled || self.minReplicas <= self.maxReplicas",
@@ -88,7 +91,13 @@ pub(super) const RULES: [Rule; 20] = [
     rule("spec.retry.maxBackoff", DURATION, DURATION_HINT),
     rule("spec.retry.maxDuration", DURATION, DURATION_HINT),
     rule("spec.retry.on[]", NAME, NAME_HINT),
+    rule("spec.retry.true[]", NAME, NAME_HINT),
     rule("spec.retry.neverOn[]", NAME, NAME_HINT),
+    rule(
+        "spec.retry",
+        "!has(self.on) || !has(self.__true__)",
+        "on is there twice, with and without quotes (then it arrives as true): keep one of the two",
+    ),
     rule("spec.runtime.batch.wait", DURATION, DURATION_HINT),
     rule(
         "spec.runtime",
@@ -146,11 +155,9 @@ pub(super) const RULES: [Rule; 20] = [
         "/var/run/asya and /opt/asya/asya_runtime.py are where the runtime's own volumes are mounted: mount yours elsewhere",
     )
     .field(".volumeMounts"),
-    rule(
-        "spec.workload.template.spec.containers[].env[].value",
-        "type(self) in [string]",
-        "the value of a variable is text: write it in quotes",
-    ),
+    rule("spec.sidecar.env[].value", TEXT, TEXT_HINT),
+    rule("spec.workload.template.spec.containers[].env[].value", TEXT, TEXT_HINT),
+    rule("spec.workload.template.spec.initContainers[].env[].value", TEXT, TEXT_HINT),
 ];
 
 const DURATION: &str = "self.matches('^(0|([0-9]+(\\\\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))+)$')";
@@ -158,21 +165,35 @@ const DURATION_HINT: &str = "not a duration: write it like 500ms, 30s or 1h30m";
 const NAME: &str = "self.matches('^[^,\\\\s]+$')";
 const NAME_HINT: &str = "not an exception name or error code: give one name per item, e.g. ConnectionError";
 
+/// `==` on a type would be reckoned as dear as on the longest text.
+const TEXT: &str = "type(self) in [string]";
+const TEXT_HINT: &str = "the value of a variable is text: write it in quotes";
+
+/// Linux starts no process with a longer variable (`MAX_ARG_STRLEN`).
+const LONGEST_VARIABLE: u32 = 131_072;
+
 /// Most items of a list, most characters of a text.
-const BOUNDS: [(&str, &str, u32); 14] = [
+const BOUNDS: [(&str, &str, u32); 21] = [
     ("spec.retry.on", "maxItems", 500),
     ("spec.retry.on[]", "maxLength", 500),
+    ("spec.retry.true", "maxItems", 500),
+    ("spec.retry.true[]", "maxLength", 500),
     ("spec.retry.neverOn", "maxItems", 500),
     ("spec.retry.neverOn[]", "maxLength", 500),
     ("spec.retry.initialBackoff", "maxLength", 100),
     ("spec.retry.maxBackoff", "maxLength", 100),
     ("spec.retry.maxDuration", "maxLength", 100),
     ("spec.runtime.batch.wait", "maxLength", 100),
+    ("spec.sidecar.env", "maxItems", 2000),
+    ("spec.sidecar.env[].value", "maxLength", LONGEST_VARIABLE),
     ("spec.workload.template.spec.containers", "maxItems", 100),
     ("spec.workload.template.spec.containers[].env", "maxItems", 2000),
+    ("spec.workload.template.spec.containers[].env[].value", "maxLength", LONGEST_VARIABLE),
     ("spec.workload.template.spec.containers[].volumeMounts", "maxItems", 500),
     ("spec.workload.template.spec.containers[].volumeMounts[].mountPath", "maxLength", 4096),
     ("spec.workload.template.spec.initContainers", "maxItems", 100),
+    ("spec.workload.template.spec.initContainers[].env", "maxItems", 2000),
+    ("spec.workload.template.spec.initContainers[].env[].value", "maxLength", LONGEST_VARIABLE),
     ("spec.workload.template.spec.volumes", "maxItems", 1000),
 ];
 
@@ -183,6 +204,12 @@ pub(super) fn add_to(object: &mut Value) {
     }
     for rule in RULES {
         let place = find(object, rule.at);
+        if rule.holds == DURATION
+            && let Some(schema) = place.as_object_mut()
+        {
+            // The rule says the same and how to write it.
+            schema.remove("pattern");
+        }
         match &mut place["x-kubernetes-validations"] {
             Value::Array(rules) => rules.push(rule.to_json()),
             none => *none = json!([rule.to_json()]),

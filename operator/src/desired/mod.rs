@@ -4,6 +4,7 @@
 //! Objects are JSON, not types, because the pod template must pass through whole, fields newer than this program
 //! included (contract operator §6.4).
 
+mod compare;
 mod config_map;
 mod deployment;
 mod disruption_budget;
@@ -20,6 +21,7 @@ mod statefulset;
 
 use std::collections::BTreeMap;
 
+pub use compare::contains;
 pub use config_map::runtime_config_map;
 pub use error::DesiredError;
 pub use job::TEMPLATE_HASH;

@@ -88,11 +88,6 @@ pub struct Flags {
 pub enum Command {
     /// Print the custom resource definition, for `kubectl apply --server-side -f -`
     Crd,
-    /// Print a manifest of the older kind `Asya` as an `AsyncActor`
-    Convert {
-        /// The file; `-` for standard input
-        file: PathBuf,
-    },
 }
 
 /// The form of what is printed.
@@ -126,7 +121,9 @@ fn bind(text: &str) -> Result<Bind, String> {
     if text == "0" {
         return Ok(Bind::Off);
     }
-    listen_address(text).map(Bind::At).map_err(|expected| format!("expected {}, or 0", expected.what))
+    listen_address(text)
+        .map(Bind::At)
+        .map_err(|expected| format!("expected {}, or 0", expected.what))
 }
 
 /// What Go's `strconv.ParseBool` takes.
@@ -167,7 +164,11 @@ pub fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let text = argument.to_str().unwrap_or_default();
         let name = text.strip_prefix('-').unwrap_or_default();
         let is_word = name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphabetic());
-        if is_word && !over { OsString::from(format!("-{text}")) } else { argument }
+        if is_word && !over {
+            OsString::from(format!("-{text}"))
+        } else {
+            argument
+        }
     };
     given.into_iter().map(doubled).collect()
 }
@@ -185,12 +186,16 @@ mod tests {
     }
 
     fn parse(given: &[&str]) -> Result<Arguments, clap::Error> {
-        let given = std::iter::once("asya-operator").chain(given.iter().copied()).map(OsString::from);
+        let given = std::iter::once("asya-operator")
+            .chain(given.iter().copied())
+            .map(OsString::from);
         CommandLine::try_parse_from(arguments(given)).map(|line| line.arguments)
     }
 
     fn flags(given: &[&str]) -> Flags {
-        parse(given).unwrap_or_else(|error| panic!("{given:?}: {error}")).flags
+        parse(given)
+            .unwrap_or_else(|error| panic!("{given:?}: {error}"))
+            .flags
     }
 
     #[test]
@@ -199,23 +204,44 @@ mod tests {
         assert_eq!(flags.metrics_bind_address, Bind::At(":8080".into()));
         assert_eq!(flags.health_probe_bind_address, Bind::At(":8081".into()));
         assert!(!flags.leader_elect);
-        assert_eq!((flags.runtime_namespace, flags.max_concurrent_reconciles), (None, None));
+        assert_eq!(
+            (flags.runtime_namespace, flags.max_concurrent_reconciles),
+            (None, None)
+        );
     }
 
     #[test]
     fn flags_are_taken_as_go_takes_them() {
-        for given in ["-leader-elect", "--leader-elect", "--leader-elect=true", "-leader-elect=1", "-leader-elect=T"] {
+        for given in [
+            "-leader-elect",
+            "--leader-elect",
+            "--leader-elect=true",
+            "-leader-elect=1",
+            "-leader-elect=T",
+        ] {
             assert!(flags(&[given]).leader_elect, "{given}");
         }
         assert!(!flags(&["--leader-elect=false"]).leader_elect);
         // A value that follows is no value of a switch.
         assert!(parse(&["--leader-elect", "false"]).is_err());
-        for given in [&["-metrics-bind-address", ":1"][..], &["--metrics-bind-address=:1"]] {
+        for given in [
+            &["-metrics-bind-address", ":1"][..],
+            &["--metrics-bind-address=:1"],
+        ] {
             assert_eq!(flags(given).metrics_bind_address, Bind::At(":1".into()));
         }
-        assert_eq!(flags(&["-health-probe-bind-address=0"]).health_probe_bind_address, Bind::Off);
-        assert_eq!(flags(&["-max-concurrent-reconciles", "-3"]).max_concurrent_reconciles, Some(-3));
-        assert_eq!(flags(&["-runtime-namespace=x"]).runtime_namespace.as_deref(), Some("x"));
+        assert_eq!(
+            flags(&["-health-probe-bind-address=0"]).health_probe_bind_address,
+            Bind::Off
+        );
+        assert_eq!(
+            flags(&["-max-concurrent-reconciles", "-3"]).max_concurrent_reconciles,
+            Some(-3)
+        );
+        assert_eq!(
+            flags(&["-runtime-namespace=x"]).runtime_namespace.as_deref(),
+            Some("x")
+        );
     }
 
     #[test]
@@ -231,7 +257,10 @@ mod tests {
         assert_eq!(all.zap_log_level, Some(ZapLevel(Level::Error)));
         assert_eq!(all.zap_devel, Some(true));
         assert_eq!(all.zap_encoder, Some(ZapEncoder(Format::Pretty)));
-        assert_eq!(flags(&["-zap-log-level=3"]).zap_log_level, Some(ZapLevel(Level::Debug)));
+        assert_eq!(
+            flags(&["-zap-log-level=3"]).zap_log_level,
+            Some(ZapLevel(Level::Debug))
+        );
         for bad in ["-zap-log-level=0", "-zap-encoder=xml", "-zap-devel=perhaps"] {
             assert!(parse(&[bad]).is_err(), "{bad}");
         }
@@ -239,7 +268,12 @@ mod tests {
 
     #[test]
     fn bad_values_and_unknown_flags_are_refused() {
-        for bad in ["--metrics-bind-address=8080", "-max-concurrent-reconciles=many", "--leader-elected", "serve"] {
+        for bad in [
+            "--metrics-bind-address=8080",
+            "-max-concurrent-reconciles=many",
+            "--leader-elected",
+            "serve",
+        ] {
             assert!(parse(&[bad]).is_err(), "{bad}");
         }
         assert!(parse(&["-h"]).is_err_and(|error| error.kind() == clap::error::ErrorKind::DisplayHelp));

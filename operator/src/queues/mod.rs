@@ -5,14 +5,18 @@
 //! [`crate::control`] and answers in facts.
 
 use futures::future::BoxFuture;
-use serde_json::Value;
 
 use crate::registry::Transport;
 use crate::status::QueueDepth;
 
+mod arguments;
 mod brokers;
 mod credentials;
+mod management;
+mod rabbitmq;
+mod sqs;
 
+pub use arguments::arguments;
 pub use brokers::{Brokers, Owner};
 pub use credentials::{KubeSecrets, SecretData, Secrets};
 
@@ -92,11 +96,4 @@ pub trait Queues: Send + Sync + 'static {
         queue: &'a QueueSpec,
         policy: DeletionPolicy,
     ) -> BoxFuture<'a, Result<Deleted, QueueError>>;
-}
-
-/// The arguments with which an actor's queue is created on RabbitMQ, as the sidecar is told (rulings 29); `None` where
-/// queues have none.
-pub fn arguments(transport: &Transport, queue: &str) -> Option<Value> {
-    let _ = (transport, queue);
-    None
 }

@@ -22,7 +22,12 @@ pub fn assess(actor: &Actor, previous: &Status, seen: &Observation, now: Timesta
 }
 
 /// As [`assess`], for an actor whose `spec` cannot be read: `seen.workload` says why.
-pub fn assess_unreadable(object: &AsyncActor, previous: &Status, seen: &Observation, now: Timestamp) -> Status {
+pub fn assess_unreadable(
+    object: &AsyncActor,
+    previous: &Status,
+    seen: &Observation,
+    now: Timestamp,
+) -> Status {
     Subject::of_unreadable(object).assess(previous, seen, now)
 }
 
@@ -97,7 +102,9 @@ impl<'a> Subject<'a> {
             };
         }
         // An autoscaler cannot lift a workload from zero: its number is a stale one then.
-        let wanted = seen.scaler_desired.filter(|wanted| *wanted > 0 && counts.desired > 0);
+        let wanted = seen
+            .scaler_desired
+            .filter(|wanted| *wanted > 0 && counts.desired > 0);
         Replicas {
             ready: counts.ready,
             total: counts.total,
@@ -108,7 +115,14 @@ impl<'a> Subject<'a> {
     }
 
     /// What keeps the workload from working, pods included.
-    fn complaint(&self, seen: &Observation, replicas: Replicas, census: &Census, now: Timestamp) -> Option<Complaint> {
+    fn complaint(
+        &self,
+        seen: &Observation,
+        replicas: Replicas,
+        census: &Census,
+        scale: &Scale,
+        now: Timestamp,
+    ) -> Option<Complaint> {
         let counts = seen.counts.as_ref()?;
         if let Some(complaint) = complaint_of_all(replicas, census) {
             return Some(complaint);
@@ -118,23 +132,34 @@ impl<'a> Subject<'a> {
         {
             return Some(complaint_of_workload(trouble.clone()));
         }
-        let since = self.podless_since(seen, replicas, census)?;
+        let since = self.podless_since(seen, replicas, census, scale)?;
         (now >= since).then(|| {
-            let text = format!("no pods found, {} wanted: their controller makes none", replicas.desired);
+            let text = format!(
+                "no pods found, {} wanted: their controller makes none",
+                replicas.desired
+            );
             complaint_of_workload(text)
         })
     }
 
     /// From when on it is an error that there is no pod at all; `None` if there is one, or none is wanted.
-    fn podless_since(&self, seen: &Observation, replicas: Replicas, census: &Census) -> Option<Timestamp> {
+    fn podless_since(
+        &self,
+        seen: &Observation,
+        replicas: Replicas,
+        census: &Census,
+        scale: &Scale,
+    ) -> Option<Timestamp> {
         let counts = seen.counts.as_ref()?;
         let is_podless = replicas.desired > 0 && replicas.total == 0 && census.living() == 0;
         if !is_podless || !counts.is_observed || self.has_scaled_jobs {
             return None;
         }
-        match counts.unavailable_since {
-            Some(since) => Some(after(since, STUCK)),
-            None => Some(after(counts.created, STARTUP)),
+        match (counts.unavailable_since, scale.last) {
+            (Some(since), _) => Some(after(since, STUCK)),
+            // It had pods, and does not say since when it has none: it may just be waking up.
+            (None, Some(_)) => None,
+            (None, None) => Some(after(counts.created, STARTUP)),
         }
     }
 
@@ -143,7 +168,7 @@ impl<'a> Subject<'a> {
         let replicas = self.replicas(seen, &census);
         let scale = Scale::follow(previous, int(replicas.ready), now);
         let complaint = self
-            .complaint(seen, replicas, &census, now)
+            .complaint(seen, replicas, &census, &scale, now)
             .filter(|_| seen.workload.holds);
         let workload = match &complaint {
             None => seen.workload.clone(),
@@ -164,6 +189,7 @@ impl<'a> Subject<'a> {
             replicas,
             created: seen.counts.as_ref().map(|counts| counts.created),
             is_stalled: seen.counts.as_ref().is_some_and(|counts| counts.is_stalled),
+            is_complete: seen.counts.as_ref().is_some_and(|counts| counts.is_complete),
             census: &census,
             scale: &scale,
             now,
@@ -174,6 +200,7 @@ impl<'a> Subject<'a> {
             workload: &workload,
             scaling,
             state,
+            is_served: replicas.ready > 0 || replicas.desired == 0,
             message: &message,
         };
         let shown = Status {
@@ -220,7 +247,7 @@ impl<'a> Subject<'a> {
         points.extend(scale.next_text(now));
         points.extend(scale.last.map(|last| after(last, DEGRADED)));
         points.extend(degraded_at(replicas, &scale, &census, created));
-        points.extend(self.podless_since(seen, replicas, &census));
+        points.extend(self.podless_since(seen, replicas, &census, &scale));
         let unready = seen.pods.iter().filter(|pod| !pod.is_deleting && !pod.is_ready());
         points.extend(unready.map(|pod| after(unready_since(pod), DEGRADED)));
         points

@@ -68,7 +68,7 @@ impl Census {
             }
             Some((count, name, first)) => {
                 *count += 1;
-                if pod.name < *name {
+                if (&pod.name, &complaint.text) < (&*name, &first.text) {
                     (*name, *first) = (pod.name.clone(), complaint);
                 }
             }

@@ -26,6 +26,8 @@ pub(super) struct Verdicts<'a> {
     pub(super) workload: &'a Verdict,
     pub(super) scaling: Option<&'a Verdict>,
     pub(super) state: State,
+    /// Whether a pod is ready, or none is needed.
+    pub(super) is_served: bool,
     pub(super) message: &'a str,
 }
 
@@ -40,11 +42,10 @@ impl Verdicts<'_> {
 
     /// All conditions: ours in a fixed order, then those of others.
     pub(super) fn show(&self, previous: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
-        let all_hold = self.transport.holds
-            && self.workload.holds
-            && self.scaling.is_none_or(|scaling| scaling.holds);
+        let all_hold =
+            self.transport.holds && self.workload.holds && self.scaling.is_none_or(|scaling| scaling.holds);
         let ready = Verdict {
-            holds: all_hold && self.state.is_ready(),
+            holds: all_hold && self.is_served && self.state.is_ready(),
             reason: self.state.as_str(),
             message: self.message.to_owned(),
         };
@@ -59,9 +60,7 @@ impl Verdicts<'_> {
             .iter()
             .filter_map(|(kind, verdict)| Some(show(previous, kind, (*verdict)?, generation, now)));
         let is_foreign = |condition: &&Condition| ours.iter().all(|(kind, _)| condition.kind != *kind);
-        shown
-            .chain(previous.iter().filter(is_foreign).cloned())
-            .collect()
+        shown.chain(previous.iter().filter(is_foreign).cloned()).collect()
     }
 }
 

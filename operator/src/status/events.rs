@@ -43,7 +43,10 @@ pub fn events(previous: &Status, next: &Status) -> Vec<EventNote> {
     if let Some(scaler) = &next.scaled_object_ref
         && previous.scaled_object_ref.is_none()
     {
-        notes.push(normal("ScaledObjectCreated", format!("the autoscaler {} is there", scaler.name)));
+        notes.push(normal(
+            "ScaledObjectCreated",
+            format!("the autoscaler {} is there", scaler.name),
+        ));
     }
     notes.extend(state_events(previous, next));
     notes
@@ -75,7 +78,10 @@ fn condition_event(previous: &Status, next: &Status, kind: &str) -> Option<Event
 }
 
 fn state_events(previous: &Status, next: &Status) -> Vec<EventNote> {
-    let (before, Some(now)) = (previous.status.as_deref().unwrap_or_default(), next.status.as_deref()) else {
+    let (before, Some(now)) = (
+        previous.status.as_deref().unwrap_or_default(),
+        next.status.as_deref(),
+    ) else {
         return Vec::new();
     };
     if before == now {
@@ -87,9 +93,13 @@ fn state_events(previous: &Status, next: &Status) -> Vec<EventNote> {
         before => format!("{before} -> {now}: {why}"),
     };
     let mut notes = vec![normal("StatusChanged", message)];
-    let had_pods = previous.total_replicas.unwrap_or_default() > 0 || previous.desired_replicas.unwrap_or_default() > 0;
+    let had_pods =
+        previous.total_replicas.unwrap_or_default() > 0 || previous.desired_replicas.unwrap_or_default() > 0;
     if State::parse(now) == Some(State::Napping) && had_pods {
-        notes.push(normal("ScaledToZero", "no messages wait: no pod is needed".to_owned()));
+        notes.push(normal(
+            "ScaledToZero",
+            "no messages wait: no pod is needed".to_owned(),
+        ));
     }
     notes
 }

@@ -1,8 +1,8 @@
 //! What ails one pod, judged from what kubelet reports (contract operator §11.2, §11.3).
 //!
-//! Restarts: a container that was restarted more than [`MOST_RESTARTS`] times ails its pod as long as its last crash is
-//! less than ten minutes ago, even while it runs in between. After ten minutes without a crash it has recovered, however
-//! often it was restarted before; kubelet forgets its own back-off after the same time.
+//! Restarts: a container that was restarted more than [`MOST_RESTARTS`] times ails its pod, even while it runs in
+//! between, until it has run for ten minutes without a crash. Then it has recovered, however often it was restarted
+//! before; kubelet forgets its own back-off after the same time.
 
 use jiff::Timestamp;
 
@@ -81,7 +81,7 @@ pub(super) fn examine(pod: &Pod, now: Timestamp) -> Health {
         "Succeeded" => Health::Over,
         "Failed" if now >= after(failed_at(pod), STEADY) => Health::Over,
         "Failed" => Health::Failing(failed(pod)),
-        _ if pod.is_ready() => Health::Ready(complaint(pod, now)),
+        _ if pod.is_ready() => Health::Ready(crash(pod, now)),
         _ => complaint(pod, now).map_or(Health::Pending, Health::Failing),
     }
 }
@@ -92,7 +92,7 @@ pub(super) fn turning_points(pod: &Pod) -> impl Iterator<Item = Timestamp> {
         .containers
         .iter()
         .filter(|container| container.restarts > MOST_RESTARTS)
-        .filter_map(last_crash)
+        .filter_map(quiet_since)
         .map(|at| after(at, STEADY));
     let failed = (pod.phase == "Failed").then(|| after(failed_at(pod), STEADY));
     let stuck = sandbox_since(pod).map(|since| after(since, STUCK));
@@ -109,26 +109,40 @@ impl Pod {
 }
 
 fn complaint(pod: &Pod, now: Timestamp) -> Option<Complaint> {
-    let containers = &pod.containers;
-    containers
+    pod.containers
         .iter()
         .find_map(|container| waiting(pod, container))
-        .or_else(|| containers.iter().find_map(|container| crashing(pod, container, now)))
+        .or_else(|| crash(pod, now))
         .or_else(|| unschedulable(pod))
         .or_else(|| unready_by_text(pod))
         .or_else(|| stuck(pod, now))
 }
 
+fn crash(pod: &Pod, now: Timestamp) -> Option<Complaint> {
+    pod.containers
+        .iter()
+        .find_map(|container| crashing(pod, container, now))
+}
+
 /// A container that waits for something that will not come by itself.
 fn waiting(pod: &Pod, container: &Container) -> Option<Complaint> {
     let (reason, message) = container.waiting.as_ref()?;
-    let pod = &pod.name;
+    let Pod { name: pod, .. } = pod;
     let name = &container.name;
     match reason.as_str() {
-        "ImagePullBackOff" | "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" | "RegistryUnavailable"
-        | "ImageInspectError" | "SignatureValidationFailed" => {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => {
             // Kubelet takes turns between trying and waiting; what is shown should not.
-            let reason = if reason == "ErrImagePull" { "ImagePullBackOff" } else { reason };
+            let reason = if reason == "ErrImagePull" {
+                "ImagePullBackOff"
+            } else {
+                reason
+            };
             let image = &container.image;
             Complaint::new(
                 Ailment::Image,
@@ -139,10 +153,9 @@ fn waiting(pod: &Pod, container: &Container) -> Option<Complaint> {
             Ailment::Config,
             format!("container {name} of pod {pod}: {reason}: {}", quote(message)),
         ),
-        "CrashLoopBackOff" | "RunContainerError" | "PostStartHookError" => Complaint::new(
-            crash_of(name),
-            format!("container {name} of pod {pod}: {reason}{}", history(container)),
-        ),
+        "CrashLoopBackOff" | "RunContainerError" | "PostStartHookError" => {
+            Some(crash_complaint(pod, container, reason))
+        }
         "CreateContainerError" => Complaint::new(
             Ailment::Other,
             format!("container {name} of pod {pod}: {reason}: {}", quote(message)),
@@ -153,29 +166,34 @@ fn waiting(pod: &Pod, container: &Container) -> Option<Complaint> {
 
 /// A container that crashed a short while ago and not for the first time.
 fn crashing(pod: &Pod, container: &Container, now: Timestamp) -> Option<Complaint> {
-    let has_succeeded =
-        container.is_over && container.last_exit.as_ref().is_some_and(|exit| exit.code == 0);
+    let has_succeeded = container.is_over && container.last_exit.as_ref().is_some_and(|exit| exit.code == 0);
     if container.restarts <= MOST_RESTARTS || has_succeeded {
         return None;
     }
-    if last_crash(container).is_some_and(|at| now >= after(at, STEADY)) {
+    if quiet_since(container).is_some_and(|at| now >= after(at, STEADY)) {
         return None;
     }
-    Complaint::new(
-        crash_of(&container.name),
-        format!(
-            "container {} of pod {} keeps crashing{}",
-            container.name,
-            pod.name,
-            history(container)
-        ),
-    )
+    Some(crash_complaint(&pod.name, container, "crashed"))
 }
 
-/// When a container ended or, if that is not known, was started last.
-fn last_crash(container: &Container) -> Option<Timestamp> {
+/// Once there were many crashes, the text is the same whether the container waits or runs for a while.
+fn crash_complaint(pod: &str, container: &Container, reason: &str) -> Complaint {
+    let what = if container.restarts > MOST_RESTARTS {
+        "keeps crashing"
+    } else {
+        reason
+    };
+    let name = &container.name;
+    Complaint {
+        ailment: crash_of(name),
+        text: format!("container {name} of pod {pod}: {what}{}", history(container)),
+    }
+}
+
+/// Since when a container that crashed has not crashed: its start after the crash or, while it does not run, its end.
+fn quiet_since(container: &Container) -> Option<Timestamp> {
     let ended = container.last_exit.as_ref().and_then(|exit| exit.at);
-    ended.or(container.running_since)
+    container.running_since.max(ended)
 }
 
 /// Whose fault a crash is.
@@ -254,7 +272,9 @@ fn stuck(pod: &Pod, now: Timestamp) -> Option<Complaint> {
 
 /// Since when a scheduled pod waits for its sandbox and volumes; `None` if it does not.
 fn sandbox_since(pod: &Pod) -> Option<Timestamp> {
-    let is_scheduled = pod.condition("PodScheduled").is_none_or(|scheduled| scheduled.holds);
+    let is_scheduled = pod
+        .condition("PodScheduled")
+        .is_none_or(|scheduled| scheduled.holds);
     let sandbox = pod.condition("PodReadyToStartContainers")?;
     let is_waiting = !sandbox.holds && is_scheduled && matches!(pod.phase.as_str(), "Pending" | "Running");
     is_waiting.then(|| sandbox.since.unwrap_or(pod.created))

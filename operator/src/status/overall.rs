@@ -4,6 +4,7 @@
 //! - A manifest that breaks a rule is `WorkloadError` before anything else about the actor, since nothing else is tried.
 //! - `Creating` says that it is too early to call the absence of a ready pod an error. What has failed for certain
 //!   (a pod that cannot pull its image, a queue that cannot be made) is told at once, not after the startup window.
+//! - A Job that has done its work naps: the table speaks of workloads that never end.
 //! - `Updating` is not shown for the instant between a change of `spec.replicas` and its controller's look at it.
 //! - `Degraded` needs pods that have been unready for as long as the number of ready pods has not changed, so that ten
 //!   new pods of an actor that has been at three for days are `ScalingUp`; an actor that never had a ready pod is
@@ -51,6 +52,8 @@ pub(super) struct Facts<'a> {
     /// When the workload was created; `None` if there is none.
     pub(super) created: Option<Timestamp>,
     pub(super) is_stalled: bool,
+    /// Whether it is a Job that has done its work.
+    pub(super) is_complete: bool,
     pub(super) census: &'a Census,
     pub(super) scale: &'a Scale,
     pub(super) now: Timestamp,
@@ -97,6 +100,9 @@ impl Facts<'_> {
         if self.is_starting() {
             return (State::Creating, "no pod is ready yet".to_owned());
         }
+        if self.is_complete {
+            return (State::Napping, "the Job is complete".to_owned());
+        }
         if desired == 0 && self.is_scaled && self.census.failing == 0 {
             return (State::Napping, "no pod is needed".to_owned());
         }
@@ -115,7 +121,11 @@ impl Facts<'_> {
             return (State::ScalingDown, format!("{total} pods, {desired} needed"));
         }
         if ready < total {
-            let state = if self.is_degraded() { State::Degraded } else { State::ScalingUp };
+            let state = if self.is_degraded() {
+                State::Degraded
+            } else {
+                State::ScalingUp
+            };
             return (state, ready_of(total));
         }
         if ready == desired && (desired > 0 || !self.is_scaled) {

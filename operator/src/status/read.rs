@@ -50,7 +50,10 @@ fn read_container(status: &ContainerStatus, is_init: bool) -> Container {
     let state = status.state.as_ref();
     let waiting = state.and_then(|state| state.waiting.as_ref());
     let over = state.and_then(|state| state.terminated.as_ref());
-    let earlier = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let earlier = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
     Container {
         name: status.name.clone(),
         image: status.image.clone(),
@@ -102,6 +105,7 @@ impl WorkloadCounts {
                 created,
                 unavailable_since: condition(object, "Available", "False").and_then(since),
                 is_stalled: condition(object, "Progressing", "False").is_some(),
+                is_complete: false,
                 trouble: condition(object, "ReplicaFailure", "True").map(explain),
             },
             _ => Self {
@@ -129,6 +133,7 @@ impl WorkloadCounts {
             created,
             unavailable_since: None,
             is_stalled: false,
+            is_complete: is_over,
             trouble: condition(object, "Failed", "True").map(explain),
         }
     }
@@ -142,7 +147,9 @@ fn condition<'a>(object: &'a Value, kind: &str, status: &str) -> Option<&'a Valu
 }
 
 fn since(condition: &Value) -> Option<Timestamp> {
-    condition["lastTransitionTime"].as_str().and_then(super::time::parse)
+    condition["lastTransitionTime"]
+        .as_str()
+        .and_then(super::time::parse)
 }
 
 fn explain(condition: &Value) -> String {

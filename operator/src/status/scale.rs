@@ -61,7 +61,10 @@ impl Scale {
         let last = self.last?;
         let age = time::age(last, now).as_secs();
         let next = match age {
-            _ if age < 55 * 60 => MINUTES.map(|minutes| minutes * 60).into_iter().find(|step| *step > age)?,
+            _ if age < 55 * 60 => MINUTES
+                .map(|minutes| minutes * 60)
+                .into_iter()
+                .find(|step| *step > age)?,
             _ if age < DAY => (age / HOUR + 1) * HOUR,
             _ => (age / DAY + 1) * DAY,
         };

@@ -60,6 +60,8 @@ pub struct WorkloadCounts {
     pub unavailable_since: Option<Timestamp>,
     /// Whether a rollout has made no progress within its deadline (`Progressing` is `False`).
     pub is_stalled: bool,
+    /// Whether it is a Job that has done its work.
+    pub is_complete: bool,
     /// Why pods cannot be made (`ReplicaFailure`: quotas, admission), or why a Job has failed for good.
     pub trouble: Option<String>,
 }

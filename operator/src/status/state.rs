@@ -109,7 +109,8 @@ impl State {
         )
     }
 
-    /// Whether the actor does its work, now or as soon as there is any: what the condition `Ready` says.
+    /// Whether nothing is wrong that keeps pods from working; the condition `Ready` also needs a pod that is ready, or
+    /// that none is needed.
     pub const fn is_ready(self) -> bool {
         matches!(
             self,

@@ -2,4 +2,10 @@
 //! namespaces of its own.
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod admission;
+#[expect(dead_code, reason = "not every topic uses every part")]
+mod api_proxy;
+mod pods;
+mod reconcile;
+mod objects;
 mod setup;

@@ -14,7 +14,9 @@ from support import SCRIPT, Runtime, envelope, environment, frame, parse, read_f
 from v2 import GOODBYE, Client, is_running, payloads, touch, wait_for_file
 
 
-class Stopping(unittest.TestCase):
+class Ending(unittest.TestCase):
+    """What the tests of the end share."""
+
     def start(self, handler="workers.act", **variables):
         runtime = Runtime(handler, **variables)
         self.addCleanup(runtime.close)
@@ -38,6 +40,8 @@ class Stopping(unittest.TestCase):
         self.assertFalse(left & {"asya-runtime.sock", "asya-runtime.sock.v2", "runtime-ready"}, left)
         self.assertNotIn("Traceback", runtime.errors())
 
+
+class Stopping(Ending):
     def test_idle(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             runtime, client = self.start(ASYA_WORKERS="2")
@@ -215,6 +219,73 @@ class Stopping(unittest.TestCase):
         self.assertEqual(runtime.wait(), 0)
 
 
+class UntilDone(Ending):
+    """ASYA_RUN_UNTIL=done: pods that end by themselves, whose exit code tells whether the work is done."""
+
+    def start_until_done(self, **variables):
+        return self.start(ASYA_RUN_UNTIL="done", **variables)
+
+    def leave_mark(self, directory):
+        touch(os.path.join(directory, "work-done"))
+
+    def test_ends_when_the_work_is_done(self):
+        runtime, client = self.start_until_done(ASYA_WORKERS="2", ASYA_SHUTDOWN_GRACE="1h")
+        worker = client.worker()
+        self.assertEqual(payloads(worker.call("first")), ["first"])
+        self.assertIsNone(runtime.process.poll())
+        self.leave_mark(runtime.directory)
+        self.assertEqual([frame.type for frame in worker.read_to_end()], [GOODBYE])
+        self.assert_ended(runtime)
+
+    def test_a_goodbye_or_a_drained_sidecar_is_not_the_end_of_the_work(self):
+        runtime, client = self.start_until_done()
+        client.control.send(GOODBYE)
+        client.control.read_to_end()
+        touch(os.path.join(runtime.directory, "sidecar-drained"))
+        self.assertEqual(payloads(client.worker().call(1)), [1])
+        self.leave_mark(runtime.directory)
+        self.assert_ended(runtime)
+
+    def test_stopped_before_the_work_is_done_is_no_success(self):
+        runtime, client = self.start_until_done()
+        self.assertEqual(payloads(client.worker().call(1)), [1])
+        runtime.terminate()
+        self.assertEqual(runtime.wait(), 143, runtime.errors())
+
+    def test_stopped_when_the_work_is_done_is_a_success(self):
+        runtime, client = self.start_until_done()
+        worker, tag, go_on = self.start_waiting(runtime, client)
+        self.leave_mark(runtime.directory)
+        runtime.terminate()
+        touch(go_on)
+        self.assertEqual(worker.answer(tag).payloads(), [{"waited": True}])
+        self.assert_ended(runtime)
+
+    def test_a_mark_that_was_there_before_ends_it_at_once(self):
+        directory = tempfile.mkdtemp(prefix="asya-")
+        self.addCleanup(shutil.rmtree, directory, True)
+        self.leave_mark(directory)
+        code, _output, errors = run_script(
+            ASYA_HANDLER="workers.act", ASYA_SOCKET_DIR=directory, ASYA_RUN_UNTIL="done"
+        )
+        self.assertEqual(code, 0, errors)
+        self.assertTrue(os.path.exists(os.path.join(directory, "work-done")))
+
+    def test_without_the_variable_the_mark_means_nothing(self):
+        runtime, client = self.start()
+        self.leave_mark(runtime.directory)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            runtime.process.wait(0.5)
+        self.assertEqual(payloads(client.worker().call(1)), [1])
+
+    def test_other_words_are_refused(self):
+        code, _output, errors = run_script(
+            ASYA_HANDLER="workers.act", ASYA_SOCKET_DIR="/nowhere", ASYA_RUN_UNTIL="empty"
+        )
+        self.assertEqual(code, 1)
+        self.assertIn("ASYA_RUN_UNTIL must be stopped or done", errors)
+
+
 class Drain(unittest.TestCase):
     """--drain is what a preStop hook calls: it returns when the sidecar needs the runtime no longer."""
 
@@ -242,6 +313,26 @@ class Drain(unittest.TestCase):
             finally:
                 process.kill()
                 process.wait()
+
+    def test_waits_only_for_a_sidecar_that_drains(self):
+        with Runtime("workers.act", directory=self.directory):
+            touch(os.path.join(self.directory, "sidecar-draining"))
+            draining = self.drain(ASYA_SHUTDOWN_GRACE="1h")
+            try:
+                other = tempfile.mkdtemp(prefix="asya-")
+                self.addCleanup(shutil.rmtree, other, True)
+                with Runtime("workers.act", directory=other):
+                    alone = subprocess.Popen(
+                        [sys.executable, SCRIPT, "--drain"],
+                        env=environment(ASYA_SOCKET_DIR=other, ASYA_SHUTDOWN_GRACE="1h"),
+                    )
+                    self.assertEqual(alone.wait(20), 0, "this sidecar goes on")
+                self.assertIsNone(draining.poll(), "this one is awaited")
+                touch(os.path.join(self.directory, "sidecar-drained"))
+                self.assertEqual(draining.wait(20), 0)
+            finally:
+                draining.kill()
+                draining.wait()
 
     def test_returns_when_there_is_no_runtime(self):
         self.assertEqual(self.drain(ASYA_SHUTDOWN_GRACE="1h").wait(20), 0)

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{Duty, Message, spawn_pump};
 
+use crate::config::RunUntil;
 use crate::context::{Context, Doorbell, Point, QueueState, Readiness, backoff};
 
 pub(crate) struct Consumer {
@@ -60,7 +61,7 @@ impl Duty for Consumer {
 async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorProcessingErr> {
     let mut readiness = context.readiness.subscribe();
     let mut failures = 0;
-    loop {
+    while !*context.enough.borrow() {
         let opened = context.transport.consume(&context.queue).await;
         let error = match opened {
             Ok(mut consumer) => loop {
@@ -83,6 +84,10 @@ async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorPr
                 }
                 context.checkpoint(Point::Received).await?;
                 context.doors.router.wake();
+                if *context.enough.borrow() {
+                    // The consumer ends with this, before the broker sends it another one.
+                    return std::future::pending().await;
+                }
             },
             Err(error) => error,
         };
@@ -101,10 +106,13 @@ async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorPr
         }
         tokio::time::sleep(wait).await;
     }
+    std::future::pending().await
 }
 
 async fn pull(context: &Context, consumer: &mut dyn TransportConsumer) -> Result<(), ConsumeError> {
-    let credit = context.credits.available().await;
+    let takes_one = context.config.run_until == RunUntil::One;
+    let available = context.credits.available().await;
+    let credit = if takes_one { 1 } else { available };
     let started = Instant::now();
     let deliveries = receive(context, consumer, credit).await?;
     // No await from here on: a delivery is either still in the transport's hands or in the ledger.
@@ -112,6 +120,9 @@ async fn pull(context: &Context, consumer: &mut dyn TransportConsumer) -> Result
     for delivery in deliveries {
         let permit = context.credits.take(delivery.body.len());
         context.ledger.insert(delivery, permit);
+        if takes_one {
+            context.enough.send_replace(true);
+        }
     }
     Ok(())
 }

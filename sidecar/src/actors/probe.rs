@@ -4,6 +4,7 @@
 //! A runtime that is still starting, or is being replaced, is a *state* of the tree and costs no restart budget. With a
 //! runtime of protocol v2 it opens the [`Session`] and keeps a task that reads its control connection.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,9 @@ impl Probe {
         let Some(advert) = advert else {
             return self.find_v1().await;
         };
+        if context.has_left(&advert.nonce) {
+            return Look::NotYet;
+        }
         match Control::connect(&advert, ANSWER_TIMEOUT).await {
             Ok((control, welcome)) => {
                 let session = Arc::new(Session::new(advert, control, welcome));
@@ -230,12 +234,14 @@ impl Probe {
         self.pump.abort_all();
         spawn_pump(&mut self.pump, myself, async move {
             note_readiness(&context, &session);
-            let over = session
-                .run(|news| {
-                    note_news(&context, &news);
-                    note_readiness(&context, &session);
-                })
-                .await;
+            let listening = session.run(|news| {
+                note_news(&context, &news);
+                note_readiness(&context, &session);
+            });
+            let over = tokio::select! {
+                over = listening => over,
+                never = part(&context, &session) => match never {},
+            };
             tracing::info!(actor = %context.actor, reason = %over, "the session with the runtime is over");
             context.end_session(&session);
             Ok(())
@@ -281,12 +287,29 @@ impl Probe {
     }
 }
 
+/// Leaves a runtime that was asked to end while this sidecar was not (a container that is restarted, or a native sidecar,
+/// which is told only after the runtime has ended): it gets nothing more, what waits returns to the queue, and when it
+/// has answered what it runs, it is told so and need not wait for its grace to pass.
+async fn part(context: &Context, session: &Session) -> Infallible {
+    session.stops().await;
+    context.leave(&session.advert.nonce);
+    loop {
+        context.ledger.return_waiting();
+        if context.ledger.assigned() == 0 {
+            break;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    session.goodbye();
+    std::future::pending().await
+}
+
 /// The tree takes in work exactly while a worker takes requests.
 fn note_readiness(context: &Context, session: &Session) {
     if *context.readiness.borrow() == Readiness::Suspended {
         return; // A slot has found that the runtime does not do what it is told; it is to be replaced.
     }
-    let readiness = if session.ready() > 0 {
+    let readiness = if session.ready() > 0 && !session.is_stopping() {
         Readiness::Ready
     } else {
         Readiness::NotReady

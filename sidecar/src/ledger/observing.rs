@@ -38,6 +38,11 @@ impl Ledger {
         inner.entries.values().filter(runs).count()
     }
 
+    /// How many deliveries the runtime has in its hands, with what was written ahead.
+    pub(crate) fn assigned(&self) -> usize {
+        self.lock().assigned
+    }
+
     /// How many entries are in each stage.
     pub(crate) fn count(&self) -> HashMap<Stage, usize> {
         let inner = self.lock();

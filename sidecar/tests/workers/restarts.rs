@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asya_sidecar::{Fault, Part, Sidecar};
+use asya_sidecar::{Credit, Fault, Part, Sidecar};
 
 use crate::common::{PATIENCE, wait_for};
 use crate::python::{Bench, ids};
@@ -41,19 +41,56 @@ async fn a_killed_runtime_that_comes_back_costs_at_most_the_message_in_its_hands
     bench.done(sidecar).await;
 }
 
+/// Does not return before it is told.
+const HELD: &str = r#"
+import os, time
+def run(payload):
+    with open("calls", "a") as file:
+        file.write("%s\n" % payload)
+    while not os.path.exists("go-on"):
+        time.sleep(0.01)
+    return payload
+"#;
+
+/// A container that is restarted, or a native sidecar, which is told only after the runtime has ended.
 #[tokio::test]
-async fn a_runtime_that_is_asked_to_end_waits_for_the_goodbye() {
-    let mut bench = Bench::new(COUNT, &[("ASYA_SHUTDOWN_GRACE", "60s")]).await;
+async fn a_runtime_that_is_asked_to_end_alone_answers_what_it_runs_and_gets_nothing_more() {
+    let mut bench = Bench::new(HELD, &[("ASYA_SHUTDOWN_GRACE", "1h")]).await;
+    bench.config.credit = Credit::Fixed(10);
     let sidecar = bench.sidecar().await;
-    bench.send("before", "1").await;
-    wait_for("the first", async || bench.house.depth("sink").await == 1).await;
-    bench.python.signal("TERM");
-    for index in 0..100 {
-        bench.send(&index.to_string(), "1").await;
+    for index in 0..5 {
+        bench.send(&index.to_string(), &index.to_string()).await;
     }
-    assert_eq!(bench.results().await.len(), 101, "it serves on");
-    assert_eq!(sidecar.drain(PATIENCE).await.returned, 0);
+    wait_for("the first call", async || !bench.lines("calls").is_empty()).await;
+    bench.python.signal("TERM");
+    wait_for("the end of pulling", async || !sidecar.snapshot().runtime_ready).await;
+    bench.send("later", "5").await;
+    wait_for("the rest to go back", async || {
+        sidecar.snapshot().credits_taken <= 2
+    })
+    .await;
+    std::fs::write(bench.path("go-on"), "").unwrap();
+    assert_eq!(bench.python.ended().await, Some(0), "it was told that it may end");
+    let before = bench.lines("calls").len();
+    assert!(before <= 2, "what runs and what was written ahead: {before}");
+    bench.python.start_again().await;
+    assert_eq!(bench.results().await.len(), 6, "the next runtime does the rest");
+    assert_eq!(bench.lines("calls").len(), 6, "nothing ran twice");
+    bench.done(sidecar).await;
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_asked_to_end_with_its_sidecar_serves_until_that_has_drained() {
+    let mut bench = Bench::new(HELD, &[("ASYA_SHUTDOWN_GRACE", "1h")]).await;
+    let sidecar = bench.sidecar().await;
+    bench.send("only", "1").await;
+    wait_for("the call", async || !bench.lines("calls").is_empty()).await;
+    let draining = tokio::spawn(sidecar.drain(PATIENCE));
+    bench.python.signal("TERM");
+    std::fs::write(bench.path("go-on"), "").unwrap();
+    assert_eq!(draining.await.unwrap().returned, 0);
     assert_eq!(bench.python.ended().await, Some(0));
+    assert_eq!(bench.house.depth("sink").await, 1);
 }
 
 /// Workers and actors are killed at once while eight calls are under way.

@@ -23,10 +23,11 @@ use lapin::{Connection, ErrorKind};
 use tokio::time::timeout;
 
 use self::connection::Opened;
+use self::release::Scope;
 use super::RabbitMqOptions;
 use super::dial::{DialError, dial};
 use super::error::{ConnectError, RabbitError, Refusal, is};
-use super::settings::{Settings, queue_name};
+use super::settings::{QueueArguments, Settings, queue_name};
 use super::topology;
 use crate::QueueName;
 use crate::keeping::{Ensured, KeepError, QueueOwner, ReleaseMode, Released};
@@ -47,11 +48,14 @@ const FAILED: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_mins(3);
 
 /// How a queue is made sure of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     /// Who uses it from now on.
     pub owner: QueueOwner,
-    /// Whether a missing queue is made, with the arguments of [`QueueOptions`](super::QueueOptions).
+    /// What a queue that is made looks like, and an existing one is compared with. Those of
+    /// [`QueueOptions`](super::QueueOptions) are not used here.
+    pub arguments: QueueArguments,
+    /// Whether a missing queue is made.
     pub create: bool,
     /// Whether its dead-letter queue (`<queue>-dlq`) is made as well.
     pub dead_letter: bool,
@@ -114,14 +118,18 @@ impl RabbitMqKeeper {
 
     /// Gives the queue up for `owner`, and deletes it (and its dead-letter and delay queues) if `mode` allows and
     /// nobody else owns it. No message is lost by that unless `mode` is [`ReleaseMode::Always`].
+    ///
+    /// `arguments` are those with which the queue is made again should a message arrive in the same moment.
     pub async fn release(
         &self,
         queue: &QueueName,
         owner: &QueueOwner,
         mode: ReleaseMode,
+        arguments: &QueueArguments,
     ) -> Result<Released, KeepError> {
         let (inner, queue, owner) = (Arc::clone(&self.inner), queue.clone(), owner.clone());
-        finish(async move { inner.release(&queue, &owner, mode).await }).await
+        let arguments = arguments.clone();
+        finish(async move { inner.release(&queue, &owner, mode, &arguments, Scope::Everything).await }).await
     }
 }
 

@@ -42,10 +42,7 @@ impl Settings {
         if options.queues.quorum && !queue_arguments.contains_key("x-queue-type") {
             queue_arguments.insert("x-queue-type".into(), long_string("quorum"));
         }
-        let is_quorum = queue_arguments.inner().get("x-queue-type") == Some(&long_string("quorum"));
-        if is_quorum && !queue_arguments.contains_key("x-delivery-limit") {
-            queue_arguments.insert("x-delivery-limit".into(), no_delivery_limit());
-        }
+        let queue_arguments = limited(queue_arguments);
         Ok(Self {
             max_message_size: AtomicUsize::new(options.max_message_size),
             options,
@@ -115,8 +112,37 @@ impl Settings {
 
     /// Whether queues that we create replicate.
     pub(super) fn creates_quorum_queues(&self) -> bool {
-        self.queue_arguments.inner().get("x-queue-type") == Some(&long_string("quorum"))
+        are_quorum(&self.queue_arguments)
     }
+}
+
+/// Arguments of queues as AMQP carries them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueArguments(pub(super) FieldTable);
+
+impl QueueArguments {
+    /// Takes them over from JSON. Quorum queues get a delivery limit that is out of reach unless they have one.
+    ///
+    /// # Errors
+    /// When a name or a value cannot be sent over AMQP.
+    pub fn read(arguments: &Map<String, Value>) -> Result<Self, ConnectError> {
+        Ok(Self(limited(table(arguments)?)))
+    }
+
+    pub(super) fn are_quorum(&self) -> bool {
+        are_quorum(&self.0)
+    }
+}
+
+fn are_quorum(arguments: &FieldTable) -> bool {
+    arguments.inner().get("x-queue-type") == Some(&long_string("quorum"))
+}
+
+fn limited(mut arguments: FieldTable) -> FieldTable {
+    if are_quorum(&arguments) && !arguments.contains_key("x-delivery-limit") {
+        arguments.insert("x-delivery-limit".into(), no_delivery_limit());
+    }
+    arguments
 }
 
 /// The delivery limit of a quorum queue that drops nothing.

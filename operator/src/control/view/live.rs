@@ -8,32 +8,32 @@ use crate::resource::{ACTOR_LABEL, FIELD_MANAGER};
 
 /// Kind, namespace and name of an object that the operator may have written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
+pub(in crate::control) struct ObjectKey {
     /// What it is.
-    pub kind: Kind,
+    pub(in crate::control) kind: Kind,
     /// `metadata.namespace`.
-    pub namespace: String,
+    pub(in crate::control) namespace: String,
     /// `metadata.name`.
-    pub name: String,
+    pub(in crate::control) name: String,
 }
 
 /// An object as it is, as text: thousands of parsed templates would not fit into a small pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Live {
+pub(in crate::control) struct Live {
     /// `metadata.uid`.
-    pub uid: String,
+    pub(in crate::control) uid: String,
     /// `metadata.resourceVersion`.
-    pub version: String,
+    pub(in crate::control) version: String,
     /// Whether our field manager owns `spec.replicas`: then leaving it out of the next apply would reset it.
-    pub owns_replicas: bool,
+    pub(in crate::control) owns_replicas: bool,
     /// The actor that its label names.
-    pub actor: Option<String>,
+    pub(in crate::control) actor: Option<String>,
     text: Box<str>,
 }
 
 impl Live {
     /// Reduces what the API server sent.
-    pub fn reduce(mut object: DynamicObject) -> Self {
+    pub(in crate::control) fn reduce(mut object: DynamicObject) -> Self {
         let owns_replicas = owns_replicas(&object);
         object.metadata.managed_fields = None;
         let metadata = &object.metadata;
@@ -48,7 +48,7 @@ impl Live {
     }
 
     /// The whole object without `managedFields`.
-    pub fn body(&self) -> Value {
+    pub(in crate::control) fn body(&self) -> Value {
         // Written by `reduce`.
         serde_json::from_str(&self.text).unwrap_or_default()
     }
@@ -65,7 +65,7 @@ fn owns_replicas(object: &DynamicObject) -> bool {
 
 /// Whether version `one` of an object is older than version `other`. Versions are numbers in all servers that exist;
 /// if one is not, nothing is known to be older.
-pub fn is_older(one: &str, other: &str) -> bool {
+pub(in crate::control) fn is_older(one: &str, other: &str) -> bool {
     match (one.parse::<u64>(), other.parse::<u64>()) {
         (Ok(one), Ok(other)) => one < other,
         _ => false,

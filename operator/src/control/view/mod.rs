@@ -5,8 +5,8 @@
 mod live;
 mod watching;
 
-pub use live::{Live, ObjectKey, is_older};
-pub use watching::{Scope, Synced, watch_all};
+pub(super) use live::{Live, ObjectKey, is_older};
+pub(super) use watching::{Scope, Wakes, watch_all};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use crate::status::Pod;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct View {
+pub(super) struct View {
     state: Mutex<State>,
 }
 
@@ -39,30 +39,30 @@ struct State {
 
 impl View {
     /// One actor, if it exists.
-    pub fn actor(&self, key: &Key) -> Option<AsyncActor> {
+    pub(super) fn actor(&self, key: &Key) -> Option<AsyncActor> {
         let text = self.state().actors.get(key)?.clone();
         // Written by `put_actor`.
         serde_json::from_str(&text).ok()
     }
 
     /// All actors.
-    pub fn actors(&self) -> Vec<Key> {
+    pub(super) fn actors(&self) -> Vec<Key> {
         self.state().actors.keys().cloned().collect()
     }
 
     /// All actors of a namespace.
-    pub fn actors_in(&self, namespace: &str) -> Vec<Key> {
+    pub(super) fn actors_in(&self, namespace: &str) -> Vec<Key> {
         let state = self.state();
         state.actors.keys().filter(|key| key.namespace == namespace).cloned().collect()
     }
 
     /// One object, if it is known.
-    pub fn object(&self, key: &ObjectKey) -> Option<Arc<Live>> {
+    pub(super) fn object(&self, key: &ObjectKey) -> Option<Arc<Live>> {
         self.state().objects.get(key).cloned()
     }
 
     /// Objects whose label names this actor.
-    pub fn children(&self, actor: &Key) -> Vec<(ObjectKey, Arc<Live>)> {
+    pub(super) fn children(&self, actor: &Key) -> Vec<(ObjectKey, Arc<Live>)> {
         let state = self.state();
         let keys = state.children.get(actor).into_iter().flatten().map(|(kind, name)| ObjectKey {
             kind: *kind,
@@ -73,18 +73,18 @@ impl View {
     }
 
     /// The actor's pods, sorted by name.
-    pub fn pods(&self, actor: &Key) -> Vec<Pod> {
+    pub(super) fn pods(&self, actor: &Key) -> Vec<Pod> {
         let state = self.state();
         state.pods.get(actor).into_iter().flatten().map(|(_, pod)| Pod::clone(pod)).collect()
     }
 
     /// What KEDA's HPA of the actor wants.
-    pub fn scaler_desired(&self, actor: &Key) -> Option<u32> {
+    pub(super) fn scaler_desired(&self, actor: &Key) -> Option<u32> {
         self.state().scalers.get(actor).map(|(_, desired)| *desired)
     }
 
     /// Whether the definition of a kind is not installed in the cluster.
-    pub fn is_absent(&self, kind: Kind) -> bool {
+    pub(super) fn is_absent(&self, kind: Kind) -> bool {
         self.state().absent.contains(&kind)
     }
 

@@ -37,7 +37,7 @@ const SCRIPT_SELECTOR: &str = "app.kubernetes.io/name=asya-runtime";
 
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub(in crate::control) enum Scope {
     /// Every namespace.
     Cluster,
     /// One of them.
@@ -45,13 +45,13 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn api<K>(&self, client: &Client, resource: &K::DynamicType) -> Api<K>
+    fn api<K>(&self, client: &Client) -> Api<K>
     where
-        K: Resource<Scope = NamespaceResourceScope>,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         match self {
-            Self::Cluster => Api::all_with(client.clone(), resource),
-            Self::Namespace(name) => Api::namespaced_with(client.clone(), name, resource),
+            Self::Cluster => Api::all(client.clone()),
+            Self::Namespace(name) => Api::namespaced(client.clone(), name),
         }
     }
 
@@ -65,44 +65,45 @@ impl Scope {
 
 /// What watches change and wake.
 #[derive(Clone)]
-pub struct Wakes {
+pub(in crate::control) struct Wakes {
     /// What is known.
-    pub view: Arc<View>,
+    pub(in crate::control) view: Arc<View>,
     /// Whose actors to look at.
-    pub queue: Arc<WorkQueue>,
+    pub(in crate::control) queue: Arc<WorkQueue>,
     /// What was applied; forgotten when an object goes.
-    pub memory: Arc<Memory>,
+    pub(in crate::control) memory: Arc<Memory>,
     /// Who uses which queue.
-    pub claims: Arc<Claims>,
+    pub(in crate::control) claims: Arc<Claims>,
 }
 
 /// Tells when every watch has listed what exists.
 #[derive(Debug)]
-pub struct Synced(watch::Receiver<usize>);
+pub(in crate::control) struct Synced(watch::Receiver<usize>);
 
 impl Synced {
     /// Waits for it.
-    pub async fn wait(&mut self) {
+    pub(in crate::control) async fn wait(&mut self) {
         // The watches hold the sender for as long as they run; without them nothing is left to wait for.
         let _ = self.0.wait_for(|missing| *missing == 0).await;
     }
 }
 
 /// Starts all watches in `tasks`.
-pub fn watch_all(client: &Client, scopes: &[Scope], wakes: &Wakes, tasks: &mut JoinSet<()>) -> Synced {
+pub(in crate::control) fn watch_all(client: &Client, scopes: &[Scope], wakes: &Wakes, tasks: &mut JoinSet<()>) -> Synced {
     let (missing, synced) = watch::channel(0);
     let missing = Arc::new(missing);
     for scope in scopes {
         let actors = Actors(wakes.clone());
-        start(tasks, scope.api::<AsyncActor>(client, &()), None, actors, &missing);
+        start(tasks, scope.api::<AsyncActor>(client), None, actors, &missing);
         let pods = Pods { wakes: wakes.clone(), actors: HashMap::new() };
-        start(tasks, scope.api::<Pod>(client, &()), Some(ACTOR_LABEL), pods, &missing);
+        start(tasks, scope.api::<Pod>(client), Some(ACTOR_LABEL), pods, &missing);
         let scalers = Scalers { wakes: wakes.clone(), actors: HashMap::new() };
         start(tasks, scope.dynamic(client, &hpa()), Some(SCALER_LABEL), scalers, &missing);
+        let scripts = Objects { wakes: wakes.clone(), kind: Kind::ConfigMap };
+        start(tasks, scope.dynamic(client, &Kind::ConfigMap.api_resource()), Some(SCRIPT_SELECTOR), scripts, &missing);
         for kind in Kind::ALL {
-            let selector = if kind == Kind::ConfigMap { SCRIPT_SELECTOR } else { ACTOR_LABEL };
             let objects = Objects { wakes: wakes.clone(), kind };
-            start(tasks, scope.dynamic(client, &kind.api_resource()), Some(selector), objects, &missing);
+            start(tasks, scope.dynamic(client, &kind.api_resource()), Some(ACTOR_LABEL), objects, &missing);
         }
     }
     Synced(synced)
@@ -247,10 +248,12 @@ struct Objects {
 impl Objects {
     fn wake(&self, namespace: &str, concerned: impl IntoIterator<Item = Key>) {
         let Wakes { view, queue, .. } = &self.wakes;
+        let mut is_shared = true;
         for key in concerned {
+            is_shared = false;
             queue.add(key);
         }
-        if self.kind == Kind::ConfigMap {
+        if self.kind == Kind::ConfigMap && is_shared {
             for key in view.actors_in(namespace) {
                 queue.add(key);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::references::substitute;
+use super::references::{escape, substitute};
 use super::refused;
 use crate::desired::DesiredError;
 
@@ -88,7 +88,7 @@ pub(super) fn merge_environment(environment: &mut Vec<Value>) {
         }
         if entry.get("valueFrom").is_none() {
             let value = text(entry, "value").unwrap_or_default().to_owned();
-            dropped.insert(name, value);
+            dropped.insert(name, escape(&value));
         } else {
             dropped.remove(&name);
         }

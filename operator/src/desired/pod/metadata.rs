@@ -19,6 +19,7 @@ pub(super) fn of(
 ) -> Result<Map<String, Value>, DesiredError> {
     let mut labels = part(&metadata, "labels")?;
     labels.entry(MANAGED_BY.0).or_insert_with(|| MANAGED_BY.1.into());
+    labels.entry("app").or_insert_with(|| inputs.actor.name.clone().into());
     labels.insert(format!("{GROUP}/actor"), inputs.actor.name.clone().into());
     // A pod that the selector does not find is refused with its workload, so these hold.
     labels.extend(selector.iter().map(|(key, value)| (key.clone(), value.clone().into())));

@@ -27,9 +27,38 @@ pub(super) fn substitute(text: &str, values: &BTreeMap<String, String>) -> Strin
     out
 }
 
+/// The same text, whatever is written after it: a dollar sign that begins nothing is doubled.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, after) = (&rest[..at], &rest[at + 1..]);
+        out.push_str(before);
+        if let Some(tail) = after.strip_prefix('$') {
+            out.push_str("$$");
+            rest = tail;
+        } else if after.starts_with('(') && after.contains(')') {
+            out.push('$');
+            rest = after;
+        } else {
+            out.push_str("$$");
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_lone_dollars_are_doubled() {
+        for (written, escaped) in [("a$", "a$$"), ("$$", "$$"), ("$(A)$x", "$(A)$$x"), ("$(A", "$$(A"), ("é", "é")] {
+            assert_eq!(escape(written), escaped, "{written}");
+        }
+    }
 
     #[test]
     fn only_known_names_are_written_in() {

@@ -19,7 +19,7 @@ pub(super) fn inject(inputs: &Inputs<'_>, mode: SidecarMode, spec: &mut Map<Stri
         return Err(refused(CONTAINERS, format!("has no container named {RUNTIME_CONTAINER:?}")));
     };
     let path = format!("{CONTAINERS}[name={RUNTIME_CONTAINER}]");
-    environment(inputs, at(container, "env", &path)?);
+    environment(inputs, mode, at(container, "env", &path)?);
     volumes::mount(inputs.actor.spec.workload.runtime, at(container, "volumeMounts", &path)?);
     if inputs.actor.spec.workload.runtime == RuntimeKind::Python {
         container.insert("command".into(), json!([inputs.actor.spec.python_executable(), SCRIPT_PATH]));
@@ -32,12 +32,15 @@ pub(super) fn inject(inputs: &Inputs<'_>, mode: SidecarMode, spec: &mut Map<Stri
 }
 
 /// Fields of the manifest stand before the user's own variables, which win; what must hold stands after them.
-fn environment(inputs: &Inputs<'_>, environment: &mut Vec<Value>) {
+fn environment(inputs: &Inputs<'_>, mode: SidecarMode, environment: &mut Vec<Value>) {
     let actor = inputs.actor;
-    let grace = format!("{}s", runtime_grace(grace_seconds(actor)));
     let mut before: Vec<Value> =
         actor.spec.runtime_variables().iter().map(|(name, value)| literal(name, value)).collect();
-    before.push(literal("ASYA_SHUTDOWN_GRACE", &grace));
+    // A native sidecar is told to end only after the runtime has ended, so there is nobody to wait for then.
+    if mode == SidecarMode::Container {
+        let grace = format!("{}s", runtime_grace(grace_seconds(actor)));
+        before.push(literal("ASYA_SHUTDOWN_GRACE", &grace));
+    }
     before.retain(|entry| !environment.iter().any(|own| text(own, "name") == text(entry, "name")));
     environment.splice(0..0, before);
     environment.push(literal("ASYA_SOCKET_DIR", SOCKET_DIR));
@@ -45,7 +48,7 @@ fn environment(inputs: &Inputs<'_>, environment: &mut Vec<Value>) {
         environment.push(literal("ASYA_ENABLE_VALIDATION", "false"));
     }
     if job::run_until(actor).is_some() {
-        environment.push(literal("ASYA_RUN_UNTIL", "drained"));
+        environment.push(literal("ASYA_RUN_UNTIL", "done"));
     }
 }
 
@@ -80,7 +83,7 @@ fn add_probes(container: &mut Map<String, Value>) {
 
 /// Both containers are told to end at the same time; the hook holds the runtime back until the sidecar has drained.
 ///
-/// Not with a native sidecar: that is told only after the runtime has ended, so the runtime tells it (rulings 26).
+/// Not with a native sidecar, which is told only after the runtime has ended (rulings 26).
 fn add_hook(inputs: &Inputs<'_>, container: &mut Map<String, Value>) {
     // A script of before this option takes no arguments: it would start to serve a second time.
     if !inputs.defaults.script.text.contains("--drain") {

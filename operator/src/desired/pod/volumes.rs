@@ -3,7 +3,7 @@
 use asya_manifest::RuntimeKind;
 use serde_json::{Map, Value, json};
 
-use super::lists::{at, put, put_last, text};
+use super::lists::{at, put, text};
 use super::{SCRIPT_PATH, SOCKET_DIR};
 use crate::desired::{DesiredError, Inputs};
 
@@ -33,7 +33,7 @@ pub(super) fn of_sidecar() -> Value {
 
 /// Appends the runtime's mounts to its own. A native runtime gets the socket alone (rulings 25).
 pub(super) fn mount(runtime: RuntimeKind, mounts: &mut Vec<Value>) {
-    put_last(mounts, mount_of_sockets(), "mountPath");
+    put(mounts, mount_of_sockets(), "mountPath");
     if runtime == RuntimeKind::Native {
         return;
     }
@@ -43,7 +43,7 @@ pub(super) fn mount(runtime: RuntimeKind, mounts: &mut Vec<Value>) {
     }
     let script =
         json!({"name": SCRIPT, "mountPath": SCRIPT_PATH, "subPath": "asya_runtime.py", "readOnly": true});
-    put_last(mounts, script, "mountPath");
+    put(mounts, script, "mountPath");
 }
 
 fn mount_of_sockets() -> Value {

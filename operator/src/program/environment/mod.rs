@@ -15,10 +15,10 @@ use asya_program::logging::{Format, Level, LogSettings};
 use asya_program::{Environment, Reader, Reading, misspelled};
 
 use super::arguments::Flags;
+use super::token::Token;
 use super::variables as v;
 use crate::desired::{Defaults, pod};
 use crate::registry::{self, Registry};
-use crate::report::Token;
 
 /// What holds when `ASYA_QUEUE_HEALTH_CHECK_INTERVAL` cannot be read (contract operator §3.2).
 const UNREADABLE_INTERVAL: Duration = Duration::from_mins(5);
@@ -47,7 +47,9 @@ pub(super) fn read(environment: &Environment<'_>, flags: &Flags) -> Reading<Prep
     let log = log_settings(&mut reader, flags);
     let registry = transports(&mut reader);
     let prepared = Prepared {
-        namespaces: reader.optional(&v::WATCH_NAMESPACES, values::namespaces).unwrap_or_default(),
+        namespaces: reader
+            .optional(&v::WATCH_NAMESPACES, values::namespaces)
+            .unwrap_or_default(),
         runtime_namespace: runtime_namespace(&mut reader, flags),
         lease_namespace: reader.optional(&v::POD_NAMESPACE, values::namespace),
         concurrency: concurrency(&mut reader, flags),
@@ -61,19 +63,39 @@ pub(super) fn read(environment: &Environment<'_>, flags: &Flags) -> Reading<Prep
     };
     let _kubeconfig = reader.optional(&v::KUBECONFIG, text);
     if reader.is_set(&v::RUNTIME_GITHUB_RELEASE) {
-        reader.warn(&v::RUNTIME_GITHUB_RELEASE, "without effect; the script of this build is used");
+        reader.warn(
+            &v::RUNTIME_GITHUB_RELEASE,
+            "without effect; the script of this build is used",
+        );
     }
-    let Reader { problems, mut warnings, set, .. } = reader;
+    let Reader {
+        problems,
+        mut warnings,
+        set,
+        ..
+    } = reader;
     warnings.extend(misspelled(environment, &v::TABLE));
-    let settings = if problems.is_empty() { Ok(prepared) } else { Err(problems) };
-    Reading { settings, warnings, log, set }
+    let settings = if problems.is_empty() {
+        Ok(prepared)
+    } else {
+        Err(problems)
+    };
+    Reading {
+        settings,
+        warnings,
+        log,
+        set,
+    }
 }
 
 /// Flags win over variables.
 fn log_settings(reader: &mut Reader<'_>, flags: &Flags) -> LogSettings {
     let mut log = LogSettings::read(reader, &v::LOG_LEVEL, &v::LOG_FORMAT);
     if flags.zap_devel == Some(true) {
-        log = LogSettings { level: Level::Debug, format: Some(Format::Pretty) };
+        log = LogSettings {
+            level: Level::Debug,
+            format: Some(Format::Pretty),
+        };
     }
     if let Some(level) = flags.zap_log_level {
         log.level = level.0;
@@ -85,14 +107,20 @@ fn log_settings(reader: &mut Reader<'_>, flags: &Flags) -> LogSettings {
 }
 
 fn transports(reader: &mut Reader<'_>) -> Registry {
-    let Some(config) = reader.optional(&v::TRANSPORT_CONFIG, text) else { return Registry::default() };
+    let Some(config) = reader.optional(&v::TRANSPORT_CONFIG, text) else {
+        return Registry::default();
+    };
     match registry::read(&config) {
         Ok((registry, warnings)) => {
-            warnings.into_iter().for_each(|line| reader.warn(&v::TRANSPORT_CONFIG, line));
+            warnings
+                .into_iter()
+                .for_each(|line| reader.warn(&v::TRANSPORT_CONFIG, line));
             registry
         }
         Err(problems) => {
-            problems.into_iter().for_each(|line| reader.problem(&v::TRANSPORT_CONFIG, line));
+            problems
+                .into_iter()
+                .for_each(|line| reader.problem(&v::TRANSPORT_CONFIG, line));
             Registry::default()
         }
     }
@@ -118,22 +146,29 @@ fn concurrency(reader: &mut Reader<'_>, flags: &Flags) -> u16 {
 }
 
 fn queue_check_interval(reader: &mut Reader<'_>) -> Option<Duration> {
-    if !reader.is_set(&v::QUEUE_HEALTH_CHECK_INTERVAL) {
-        return None;
-    }
-    let interval = reader.optional(&v::QUEUE_HEALTH_CHECK_INTERVAL, duration).unwrap_or_else(|| {
-        // The reader has said what is wrong, but not what holds.
-        reader.warn(&v::QUEUE_HEALTH_CHECK_INTERVAL, "every 5m instead");
+    let read = reader.optional(&v::QUEUE_HEALTH_CHECK_INTERVAL, |value| Ok(duration(value).ok()))?;
+    let interval = read.unwrap_or_else(|| {
+        let text = "no duration such as 30s, 5m or 1h; every 5m instead";
+        reader.warn(&v::QUEUE_HEALTH_CHECK_INTERVAL, text);
         UNREADABLE_INTERVAL
     });
-    if interval.is_zero() { None } else { Some(interval.max(Duration::from_secs(1))) }
+    if interval.is_zero() {
+        None
+    } else {
+        Some(interval.max(Duration::from_secs(1)))
+    }
 }
 
 fn gateway_token(reader: &mut Reader<'_>) -> Option<Token> {
     let token = reader.optional(&v::GATEWAY_TOKEN, values::token);
-    let Some(path) = reader.optional(&v::GATEWAY_TOKEN_FILE, text) else { return token };
+    let Some(path) = reader.optional(&v::GATEWAY_TOKEN_FILE, text) else {
+        return token;
+    };
     if reader.is_set(&v::GATEWAY_TOKEN) {
-        let text = format!("{} is set as well; expected one of the two", v::GATEWAY_TOKEN.name);
+        let text = format!(
+            "{} is set as well; expected one of the two",
+            v::GATEWAY_TOKEN.name
+        );
         reader.problem(&v::GATEWAY_TOKEN_FILE, text);
     }
     let content = reader.file(&v::GATEWAY_TOKEN_FILE, Path::new(&path))?;
@@ -149,15 +184,23 @@ fn gateway_token(reader: &mut Reader<'_>) -> Option<Token> {
 
 fn defaults(reader: &mut Reader<'_>, environment: &Environment<'_>) -> Defaults {
     let disabled = reader.optional(&v::DISABLE_QUEUE_MANAGEMENT, text);
-    if disabled.as_ref().is_some_and(|value| value != "true" && value != "false") {
-        reader.warn(&v::DISABLE_QUEUE_MANAGEMENT, "without effect; only true, in small letters, disables it");
+    if disabled
+        .as_ref()
+        .is_some_and(|value| value != "true" && value != "false")
+    {
+        reader.warn(
+            &v::DISABLE_QUEUE_MANAGEMENT,
+            "without effect; only true, in small letters, disables it",
+        );
     }
     Defaults {
         sidecar_image: reader.get(&v::SIDECAR_IMAGE, text),
         sidecar_resources: reader.optional(&v::SIDECAR_RESOURCES, values::resources),
         sidecar_security: pod::hardened(),
         sidecar_mode: reader.get(&v::SIDECAR_MODE, values::sidecar_mode),
-        gateway_url: reader.optional(&v::GATEWAY_URL, values::gateway_url).unwrap_or_default(),
+        gateway_url: reader
+            .optional(&v::GATEWAY_URL, values::gateway_url)
+            .unwrap_or_default(),
         script: script::choose(reader, environment),
         disruption_budgets: reader.get(&v::DISRUPTION_BUDGETS, boolean),
         manages_queues: disabled.as_deref() != Some("true"),

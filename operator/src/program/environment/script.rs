@@ -38,31 +38,51 @@ pub(super) fn choose(reader: &mut Reader<'_>, environment: &Environment<'_>) -> 
         && source != "local"
         && source != "embedded"
     {
-        reader.warn(&v::RUNTIME_SOURCE, "nothing is fetched from elsewhere; the script of this build is used");
+        reader.warn(
+            &v::RUNTIME_SOURCE,
+            "nothing is fetched from elsewhere; the script of this build is used",
+        );
     }
     let named = reader.optional(&v::RUNTIME_SCRIPT_PATH, text);
     let local = reader.optional(&v::RUNTIME_LOCAL_PATH, text);
     if let Some(path) = named {
         return from_named(reader, environment, &path).unwrap_or_else(Script::embedded);
     }
-    let Some(path) = local else { return Script::embedded() };
+    let Some(path) = local else {
+        return Script::embedded();
+    };
     match (environment.read_file)(Path::new(&path)) {
         Ok(script) if !script.trim().is_empty() => Script::new(script),
         // The original's chart sets this variable, to whatever, and the original reads it nowhere.
         Ok(_) => embedded_since(reader, &v::RUNTIME_LOCAL_PATH, &format!("{path} is empty")),
-        Err(error) => embedded_since(reader, &v::RUNTIME_LOCAL_PATH, &format!("cannot read {path}: {error}")),
+        Err(error) => embedded_since(
+            reader,
+            &v::RUNTIME_LOCAL_PATH,
+            &format!("cannot read {path}: {error}"),
+        ),
     }
 }
 
 /// A script that somebody chose is not replaced by another without a word.
 fn from_named(reader: &mut Reader<'_>, environment: &Environment<'_>, path: &str) -> Option<Script> {
     let read = (environment.read_file)(Path::new(path));
-    if path == OLDER_PATH && read.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        return Some(embedded_since(reader, &v::RUNTIME_SCRIPT_PATH, &format!("there is no {path}")));
+    if path == OLDER_PATH
+        && read
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    {
+        return Some(embedded_since(
+            reader,
+            &v::RUNTIME_SCRIPT_PATH,
+            &format!("there is no {path}"),
+        ));
     }
     let script = reader.file(&v::RUNTIME_SCRIPT_PATH, Path::new(path))?;
     if script.trim().is_empty() {
-        reader.problem(&v::RUNTIME_SCRIPT_PATH, format!("{path} is empty; expected a Python script in it"));
+        reader.problem(
+            &v::RUNTIME_SCRIPT_PATH,
+            format!("{path} is empty; expected a Python script in it"),
+        );
         return None;
     }
     Some(Script::new(script))

@@ -7,7 +7,7 @@ use asya_program::environment::{json_object, positive_duration};
 use serde_json::Value;
 
 use crate::desired::SidecarMode;
-use crate::report::Token;
+use crate::program::token::Token;
 
 /// The name of a namespace.
 pub(super) fn namespace(value: &str) -> Result<String, Expected> {
@@ -16,7 +16,11 @@ pub(super) fn namespace(value: &str) -> Result<String, Expected> {
         && value.chars().all(good)
         && !value.starts_with('-')
         && !value.ends_with('-');
-    if is_label { Ok(value.to_owned()) } else { Err(Expected::new("the name of a namespace")) }
+    if is_label {
+        Ok(value.to_owned())
+    } else {
+        Err(Expected::new("the name of a namespace"))
+    }
 }
 
 /// Names of namespaces with commas between them.
@@ -24,8 +28,9 @@ pub(super) fn namespaces(value: &str) -> Result<Vec<String>, Expected> {
     let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
     let mut read = Vec::new();
     for name in names {
-        let name = namespace(name)
-            .map_err(|_| Expected::new("names of namespaces with commas between them").because(format!("holds {name:?}")))?;
+        let name = namespace(name).map_err(|_| {
+            Expected::new("names of namespaces with commas between them").because(format!("holds {name:?}"))
+        })?;
         if !read.contains(&name) {
             read.push(name);
         }
@@ -60,14 +65,18 @@ pub(super) fn refresh(value: &str) -> Result<Duration, Expected> {
 /// `ResourceRequirements` of a container.
 pub(super) fn resources(value: &str) -> Result<Value, Expected> {
     let example = r#"a JSON object such as {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {…}}"#;
-    let object = json_object(value)
-        .map_err(|expected| Expected::new(example).because(expected.problem.unwrap_or_else(|| "is none".into())))?;
+    let object = json_object(value).map_err(|expected| {
+        Expected::new(example).because(expected.problem.unwrap_or_else(|| "is none".into()))
+    })?;
     for (key, quantities) in &object {
         if !matches!(key.as_str(), "requests" | "limits" | "claims") {
             return Err(Expected::new(example).because(format!("has the unknown key {key:?}")));
         }
         let quantities = quantities.as_object().into_iter().flatten();
-        if let Some((name, _)) = quantities.into_iter().find(|(_, value)| !(value.is_string() || value.is_number())) {
+        if let Some((name, _)) = quantities
+            .into_iter()
+            .find(|(_, value)| !(value.is_string() || value.is_number()))
+        {
             return Err(Expected::new(example).because(format!("has no quantity at {key}.{name}")));
         }
     }
@@ -107,7 +116,10 @@ mod tests {
 
     #[test]
     fn namespaces_are_labels() {
-        assert_eq!(namespaces("a, b-1,,a"), Ok(vec!["a".to_owned(), "b-1".to_owned()]));
+        assert_eq!(
+            namespaces("a, b-1,,a"),
+            Ok(vec!["a".to_owned(), "b-1".to_owned()])
+        );
         for text in ["A", "a_b", "-a", "a/b", &"x".repeat(64)] {
             assert!(namespaces(text).is_err(), "{text}");
         }

@@ -13,7 +13,10 @@ use asya_program::Table;
 pub(super) type Variable = asya_program::Variable<Group>;
 
 /// All of them.
-pub(super) static TABLE: Table<Group> = Table { variables: VARIABLES, elsewhere: ELSEWHERE };
+pub(super) static TABLE: Table<Group> = Table {
+    variables: VARIABLES,
+    elsewhere: ELSEWHERE,
+};
 
 /// What a variable is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,14 @@ pub(super) enum Group {
 }
 
 impl asya_program::Group for Group {
-    const ALL: &'static [Self] =
-        &[Self::Brokers, Self::Pods, Self::Cluster, Self::Gateway, Self::Logs, Self::WithoutEffect];
+    const ALL: &'static [Self] = &[
+        Self::Brokers,
+        Self::Pods,
+        Self::Cluster,
+        Self::Gateway,
+        Self::Logs,
+        Self::WithoutEffect,
+    ];
 
     fn title(self) -> &'static str {
         match self {

@@ -7,10 +7,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::after;
+use crate::ready::DRAINED_FILE_NAME;
 use crate::server::ServerOptions;
 
-/// What a sidecar without a connection says goodbye with.
-const DRAINED_FILE_NAME: &str = "sidecar-drained";
 /// Time between two looks for it.
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -1,12 +1,13 @@
 //! The life of the program from its settings to its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use asya_program::{Exit, Signal, Signals};
 use asya_sidecar::gateway::{GatewayOptions, GatewayReporter};
-use asya_sidecar::{Config, Meters, Sidecar};
+use asya_sidecar::{Config, Meters, RunUntil, Sidecar};
 use asya_transport::rabbitmq::RabbitMqTransport;
 use asya_transport::{QueueName, Transport as _};
 use tokio::task::JoinSet;
@@ -22,19 +23,75 @@ const LAST_REPORTS: Duration = Duration::from_secs(2);
 /// How long connections may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// Pause between two looks whether the runtime has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Runs until a signal or a failure ends it. The error says in one line why it could not go on.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<Exit> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
     let socket_dir = settings.config.socket_dir.clone();
-    mark::remove(&socket_dir);
-    let exit = live(settings).await?;
-    if exit == Exit::Success {
-        mark::leave(&socket_dir);
+    let (socket, grace) = (settings.config.socket(), settings.grace);
+    if settings.config.run_until == RunUntil::Stopped {
+        mark::remove(&socket_dir, mark::DONE);
+    } else if mark::is_there(&socket_dir, mark::DONE) {
+        // A kubelet starts a native sidecar again for as long as the pod lives.
+        tracing::info!("the work was done by the sidecar before this one");
+        await_end(&socket, grace, &mut signals).await;
+        return Ok(Exit::Success);
     }
-    Ok(exit)
+    mark::remove(&socket_dir, mark::DRAINING);
+    mark::remove(&socket_dir, mark::DRAINED);
+    let end = live(settings, &mut signals).await?;
+    if end == End::Done {
+        mark::leave(&socket_dir, mark::DONE);
+    }
+    if end.exit() == Exit::Success {
+        mark::leave(&socket_dir, mark::DRAINED);
+    }
+    if end == End::Done {
+        await_end(&socket, grace, &mut signals).await;
+    }
+    Ok(end.exit())
 }
 
-async fn live(settings: Settings) -> anyhow::Result<Exit> {
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
+/// Why the tree has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Asked to.
+    Asked,
+    /// Asked to twice.
+    Hurried(Signal),
+    /// The work is done.
+    Done,
+}
+
+impl End {
+    const fn exit(self) -> Exit {
+        match self {
+            Self::Asked | Self::Done => Exit::Success,
+            Self::Hurried(signal) => Exit::Interrupted(signal),
+        }
+    }
+}
+
+/// Waits until the runtime has seen that the work is done: a sidecar that ends before it would only be started again.
+async fn await_end(socket: &Path, grace: Duration, signals: &mut Signals) {
+    let gone = async {
+        while socket.exists() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = gone => tracing::info!("the runtime has ended"),
+        signal = signals.next() => tracing::info!(signal = signal.name(), "asked to end"),
+        () = tokio::time::sleep(grace) => tracing::warn!(
+            socket = %socket.display(), grace_seconds = grace.as_secs(),
+            "the runtime does not end although the work is done; give it ASYA_RUN_UNTIL=done"
+        ),
+    }
+}
+
+async fn live(settings: Settings, signals: &mut Signals) -> anyhow::Result<End> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow!("another TLS provider was installed before"))?;
@@ -50,28 +107,39 @@ async fn live(settings: Settings) -> anyhow::Result<Exit> {
         connected = connecting => connected?,
         signal = signals.next() => {
             tracing::info!(signal = signal.name(), "asked to end before the broker was reached");
-            return Ok(Exit::Success);
+            return Ok(End::Asked);
         }
     };
     let gateway = settings.gateway.filter(|_| settings.reports);
+    let socket_dir = settings.config.socket_dir.clone();
     let tree = tokio::select! {
         tree = Tree::start(settings.config, meters, transport, gateway, auto_create) => tree?,
         signal = signals.next() => {
             tracing::info!(signal = signal.name(), "asked to end before anything was consumed");
-            return Ok(Exit::Success);
+            return Ok(End::Asked);
         }
     };
     station.runs(tree.running());
     tracing::info!("connected to RabbitMQ, waiting for the runtime");
-    let signal = tree.until_asked(&mut signals).await?;
+    let asked = tree.until_asked_or_done(signals).await?;
     station.drains();
     let grace_seconds = settings.grace.as_secs();
-    tracing::info!(signal = signal.name(), grace_seconds, "draining");
+    match asked {
+        Some(signal) => {
+            mark::leave(&socket_dir, mark::DRAINING);
+            tracing::info!(signal = signal.name(), grace_seconds, "draining");
+        }
+        None => tracing::info!("the work is done"),
+    }
     tokio::select! {
-        () = tree.end(settings.grace, &station) => Ok(Exit::Success),
-        again = signals.next() => {
-            tracing::warn!(signal = again.name(), "asked again, ending at once");
-            Ok(Exit::Interrupted(again))
+        () = tree.end(settings.grace, &station) => Ok(if asked.is_some() { End::Asked } else { End::Done }),
+        signal = signals.next() => match asked {
+            Some(_) => {
+                tracing::warn!(signal = signal.name(), "asked again, ending at once");
+                Ok(End::Hurried(signal))
+            }
+            // All is settled already.
+            None => Ok(End::Done),
         }
     }
 }
@@ -137,10 +205,11 @@ impl Tree {
         }
     }
 
-    /// Waits for a signal. An error is the reason why the tree cannot go on.
-    async fn until_asked(&self, signals: &mut Signals) -> anyhow::Result<Signal> {
+    /// Waits for a signal, or until the work is done (`None`). An error is the reason why the tree cannot go on.
+    async fn until_asked_or_done(&self, signals: &mut Signals) -> anyhow::Result<Option<Signal>> {
         let ready = self.sidecar.ready();
-        tokio::pin!(ready);
+        let done = self.sidecar.done();
+        tokio::pin!(ready, done);
         let mut was_ready = false;
         loop {
             tokio::select! {
@@ -148,7 +217,8 @@ impl Tree {
                     was_ready = true;
                     tracing::info!("the runtime is ready, consuming");
                 }
-                signal = signals.next() => return Ok(signal),
+                signal = signals.next() => return Ok(Some(signal)),
+                () = &mut done => return Ok(None),
                 cause = self.sidecar.failed() => return Err(anyhow!(cause)),
             }
         }

@@ -5,12 +5,13 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions};
 use lapin::types::FieldTable;
 
 use super::lock::locked;
+use super::release::Scope;
 use super::{
     Arc, Connection, Ensured, Inner, KeepError, QueueName, Refusal, ReleaseMode, Released, ShortString, Wanted, is,
     named, owners, queue_name, topology,
 };
 use crate::rabbitmq::error::refusal;
-use crate::rabbitmq::settings::long_string;
+use crate::rabbitmq::settings::{long_string, no_delivery_limit};
 
 /// What a queue looks like beside what is wanted.
 enum Found {
@@ -30,7 +31,7 @@ impl Inner {
             Found::Created => Ok(Ensured::Created),
             Found::Drifted(difference) if wanted.recreate => {
                 // The same rules as for a queue that is given up: empty, unused, nobody else's.
-                match self.release(queue, &wanted.owner, ReleaseMode::IfEmpty).await? {
+                match self.release(queue, &wanted.owner, ReleaseMode::IfEmpty, &wanted.arguments, Scope::QueueAlone).await? {
                     Released::Gone => {
                         self.look_after(queue, &name, wanted).await?;
                         Ok(Ensured::Created)
@@ -72,10 +73,10 @@ impl Inner {
             return Ok(Found::Missing);
         }
         if wanted.create && wanted.dead_letter {
-            self.ensure_dead_letter(connection, queue).await?;
+            ensure_dead_letter(connection, queue, wanted.arguments.are_quorum()).await?;
         }
         let found = if wanted.create {
-            match topology::compare(connection, name, &self.settings.queue_arguments).await? {
+            match topology::compare(connection, name, &wanted.arguments.0).await? {
                 Some(difference) => Found::Drifted(difference),
                 None if is_there => Found::Present,
                 None => Found::Created,
@@ -90,22 +91,26 @@ impl Inner {
         record(connection, queue, name, &wanted.owner.to_string()).await?;
         Ok(found)
     }
+}
 
-    /// Dead letters wait for a person, so their queue drops none however often they are looked at.
-    async fn ensure_dead_letter(&self, connection: &Connection, queue: &QueueName) -> lapin::Result<()> {
-        let Some(name) = queue_name(&queue.dead_letter()) else {
-            return Ok(());
-        };
-        if topology::look(connection, &name).await?.is_some() {
-            return Ok(());
-        }
-        let mut arguments = FieldTable::default();
-        if self.settings.creates_quorum_queues() {
-            arguments.insert("x-queue-type".into(), long_string("quorum"));
-            arguments.insert("x-delivery-limit".into(), crate::rabbitmq::settings::no_delivery_limit());
-        }
-        topology::create(connection, &name, &arguments).await
+/// Dead letters wait for a person, so their queue drops none however often they are looked at.
+async fn ensure_dead_letter(connection: &Connection, queue: &QueueName, is_quorum: bool) -> lapin::Result<()> {
+    let Some(name) = queue_name(&queue.dead_letter()) else {
+        return Ok(());
+    };
+    if topology::look(connection, &name).await?.is_some() {
+        return Ok(());
     }
+    topology::create(connection, &name, &dead_letter_arguments(is_quorum)).await
+}
+
+pub(super) fn dead_letter_arguments(is_quorum: bool) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if is_quorum {
+        arguments.insert("x-queue-type".into(), long_string("quorum"));
+        arguments.insert("x-delivery-limit".into(), no_delivery_limit());
+    }
+    arguments
 }
 
 /// Records the owner. A user who may not do that uses the queue without: said once more at each check.

@@ -3,13 +3,24 @@
 use lapin::options::ExchangeDeleteOptions;
 use lapin::types::FieldTable;
 
+use super::ensure::dead_letter_arguments;
 use super::lock::locked;
+use super::vacate::Refuge;
 use super::{
-    Arc, Connection, Inner, KeepError, OPERATION, QueueName, QueueOwner, Refusal, ReleaseMode, Released, ShortString,
+    Arc, Connection, Inner, KeepError, OPERATION, QueueArguments, QueueName, QueueOwner, Refusal, ReleaseMode, Released, ShortString,
     owners, queue_name, timeout, topology,
 };
 use crate::rabbitmq::delay::{STEPS, delay_queue};
 use crate::rabbitmq::error::refusal;
+
+/// What is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The queue with its dead letters.
+    Everything,
+    /// The queue, to be made anew.
+    QueueAlone,
+}
 
 impl Inner {
     pub(super) async fn release(
@@ -17,13 +28,15 @@ impl Inner {
         queue: &QueueName,
         owner: &QueueOwner,
         mode: ReleaseMode,
+        arguments: &QueueArguments,
+        scope: Scope,
     ) -> Result<Released, KeepError> {
         let turn = self.turn(queue);
         let _turn = turn.lock().await;
         // Many of the questions asked here close their channel, and the connection ends with the work.
         let dedicated = self.dedicated().await?;
         let connection = dedicated.connection();
-        let work = locked(connection, queue, self.release_locked(connection, queue, owner, mode));
+        let work = locked(connection, queue, self.release_locked(connection, queue, owner, mode, arguments, scope));
         match timeout(OPERATION, work).await {
             Ok(released) => released.map_err(|error| self.broken(error)),
             Err(_) => Err(self.silent()),
@@ -36,6 +49,8 @@ impl Inner {
         queue: &QueueName,
         owner: &QueueOwner,
         mode: ReleaseMode,
+        arguments: &QueueArguments,
+        scope: Scope,
     ) -> lapin::Result<Released> {
         if let Some(reason) = still_owned(connection, queue, &owner.to_string()).await? {
             return Ok(Released::Kept(reason));
@@ -56,12 +71,25 @@ impl Inner {
                     return Ok(Released::Kept(reason));
                 }
                 let delayed = existing_delay_queues(connection, queue).await?;
-                for queue in delayed.into_iter().chain([queue.clone(), queue.dead_letter()]) {
-                    if let Some(reason) = self.vacate(connection, &queue).await? {
+                let refuge = Refuge {
+                    queue,
+                    arguments: arguments.0.clone(),
+                };
+                for queue in delayed.iter().chain([queue]) {
+                    if let Some(reason) = self.vacate(connection, queue, &refuge).await? {
                         return Ok(Released::Kept(reason));
                     }
                 }
-                Ok(Released::Gone)
+                if scope == Scope::QueueAlone {
+                    return Ok(Released::Gone);
+                }
+                let dead_letter = &queue.dead_letter();
+                let refuge = Refuge {
+                    queue: dead_letter,
+                    arguments: dead_letter_arguments(arguments.are_quorum()),
+                };
+                let kept = self.vacate(connection, dead_letter, &refuge).await?;
+                Ok(kept.map_or(Released::Gone, Released::Kept))
             }
         }
     }

@@ -4,7 +4,7 @@
 //! deletion. Quorum queues do not know them. There the queue gets an exclusive consumer first, which the broker
 //! grants only while there is no other, and which may hold any number of messages. A quorum queue sends what it stores
 //! to that consumer in the same step in which it stores it, so whatever came in before the deletion arrives here, and
-//! goes back into the queue, made anew.
+//! goes back into the queue, made anew. (A message of a delay queue goes to the queue that it waited for.)
 
 use futures::StreamExt as _;
 use lapin::message::Delivery;
@@ -20,6 +20,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How often caught messages are tried to be put back.
 const ATTEMPTS: u32 = 5;
+
+/// Where messages go that arrive while their queue is deleted. It is made if it is missing.
+pub(super) struct Refuge<'a> {
+    pub(super) queue: &'a QueueName,
+    pub(super) arguments: FieldTable,
+}
 
 impl Inner {
     /// Why a queue must stay: what it holds, or who consumes.
@@ -39,7 +45,12 @@ impl Inner {
     }
 
     /// Deletes the queue if it is empty and unused; otherwise tells why not.
-    pub(super) async fn vacate(&self, connection: &Connection, queue: &QueueName) -> lapin::Result<Option<String>> {
+    pub(super) async fn vacate(
+        &self,
+        connection: &Connection,
+        queue: &QueueName,
+        refuge: &Refuge<'_>,
+    ) -> lapin::Result<Option<String>> {
         let Some(name) = queue_name(queue) else {
             return Ok(None);
         };
@@ -60,7 +71,7 @@ impl Inner {
                 Some((Refusal::Precondition, reason)) => {
                     Ok(Some(self.in_use(connection, queue).await?.unwrap_or(reason)))
                 }
-                Some((Refusal::NotImplemented, _)) => self.vacate_quorum(connection, queue, name).await,
+                Some((Refusal::NotImplemented, _)) => self.vacate_quorum(connection, queue, name, refuge).await,
                 _ => Err(error),
             },
         }
@@ -71,6 +82,7 @@ impl Inner {
         connection: &Connection,
         queue: &QueueName,
         name: ShortString,
+        refuge: &Refuge<'_>,
     ) -> lapin::Result<Option<String>> {
         let channel = topology::channel(connection).await?;
         let options = BasicConsumeOptions {
@@ -99,37 +111,44 @@ impl Inner {
             return Ok(None);
         }
         let messages = counted(caught.len() as u64, "message");
-        self.put_back(queue, caught).await?;
-        Ok(Some(format!("{messages} came to {queue} while it was being deleted, so it was made again")))
+        self.put_back(refuge, caught).await?;
+        Ok(Some(format!("{messages} came to {queue} while it was being deleted, so it stays")))
     }
 
     /// Makes the queue again and stores the messages, as they came.
-    async fn put_back(&self, queue: &QueueName, mut caught: Vec<Delivery>) -> lapin::Result<()> {
+    async fn put_back(
+        &self,
+        refuge: &Refuge<'_>,
+        mut caught: Vec<Delivery>,
+    ) -> lapin::Result<()> {
         let total = caught.len();
         for attempt in 1.. {
-            let Err(error) = self.put_back_once(queue, &mut caught).await else {
+            let Err(error) = self.put_back_once(refuge, &mut caught).await else {
                 return Ok(());
             };
             let left = caught.len();
             if attempt == ATTEMPTS {
-                tracing::error!(%queue, total, left, %error, "messages that came during the deletion of their queue are lost");
+                tracing::error!(queue = %refuge.queue, total, left, %error, "messages that came during the deletion of their queue are lost");
                 return Err(error);
             }
-            tracing::warn!(%queue, total, left, %error, "cannot put messages back, trying again");
+            tracing::warn!(queue = %refuge.queue, total, left, %error, "cannot put messages back, trying again");
             tokio::time::sleep(Duration::from_millis(200) * attempt).await;
         }
         Ok(())
     }
 
     /// Takes out of `caught` what the broker has confirmed.
-    async fn put_back_once(&self, queue: &QueueName, caught: &mut Vec<Delivery>) -> lapin::Result<()> {
+    async fn put_back_once(
+        &self,
+        refuge: &Refuge<'_>,
+        caught: &mut Vec<Delivery>,
+    ) -> lapin::Result<()> {
         let closed = || lapin::Error::from(ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed));
         let own = self.dedicated().await.map_err(|_| closed())?;
-        let Some(name) = queue_name(queue) else {
+        let Some(name) = queue_name(refuge.queue) else {
             return Ok(());
         };
-        topology::create(own.connection(), &name, &self.settings.queue_arguments).await?;
-        topology::bind(own.connection(), &self.settings, queue, queue.actor()).await?;
+        topology::create(own.connection(), &name, &refuge.arguments).await?;
         let channel = topology::channel(own.connection()).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         while let Some(delivery) = caught.first() {

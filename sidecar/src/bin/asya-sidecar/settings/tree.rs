@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use asya_program::environment::{actor_name, at_least_one, boolean, duration, positive_duration, size, text};
 use asya_program::{Expected, Reader};
-use asya_sidecar::{Config, Credit, ErrorNames, Protocol, RetryPolicy, Role};
+use asya_sidecar::{Config, Credit, ErrorNames, Protocol, RetryPolicy, Role, RunUntil};
 
 use crate::variables as v;
 
@@ -46,6 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Tree> {
     config.max_hops = reader.get(&v::MAX_HOPS, max_hops);
     config.unroutable_patience = reader.get(&v::UNROUTABLE_TIMEOUT, duration);
     config.retry = retries(reader);
+    config.run_until = reader.get(&v::RUN_UNTIL, run_until);
     config.actor = name?;
     let reports = set_role(reader, &mut config, is_end);
     Some(Tree { config, reports })
@@ -128,6 +129,15 @@ fn protocol(value: &str) -> Result<Protocol, Expected> {
         "auto" => Ok(Protocol::Auto),
         "v1" => Ok(Protocol::V1),
         _ => Err(Expected::new("auto or v1")),
+    }
+}
+
+fn run_until(value: &str) -> Result<RunUntil, Expected> {
+    match value {
+        "stopped" => Ok(RunUntil::Stopped),
+        "empty" => Ok(RunUntil::Empty),
+        "one" => Ok(RunUntil::One),
+        _ => Err(Expected::new("stopped, empty or one")),
     }
 }
 

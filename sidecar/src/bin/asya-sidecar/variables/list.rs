@@ -135,6 +135,10 @@ variables! {
         "How long running calls may take after SIGTERM. What is not finished then returns to its queue. Keep it \
          below the pod's `terminationGracePeriodSeconds`.");
 
+    RUN_UNTIL = Variable::new("ASYA_RUN_UNTIL", "stopped", Group::Shutdown,
+        "When the work is done. `stopped`: never; `empty`: when the queue is empty; `one`: after one message, or when \
+         the queue is empty. What waits for a retry elsewhere does not count.");
+
     AWS_REGION = Variable::contract("ASYA_AWS_REGION", "us-east-1", Group::WithoutEffect,
         "Region of SQS.")
         .aliases(&["ASYA_SQS_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"]);

@@ -1,0 +1,189 @@
+//! Giving queues up: who may, and that nothing is lost.
+
+use std::time::Instant;
+
+use asya_transport::keeping::{Ensured, ReleaseMode, Released};
+use asya_transport::rabbitmq::RabbitMqTransport;
+use asya_transport::{Outgoing, PublishError, QueueName, Transport};
+use bytes::Bytes;
+use tokio::time::{Duration, sleep};
+
+use super::{CLASSIC, Place, QUORUM, owner, read, wanted};
+
+fn kept(released: &Released, reason: &str) -> bool {
+    matches!(released, Released::Kept(text) if text.contains(reason))
+}
+
+impl Place {
+    async fn release(&self, queue: &QueueName, cluster: &str, mode: ReleaseMode) -> Released {
+        let released = self.keeper.release(queue, &owner(cluster), mode, &read(QUORUM)).await;
+        released.unwrap()
+    }
+}
+
+fn message(queue: &QueueName, text: &str, delay: Duration) -> Outgoing {
+    Outgoing {
+        queue: queue.clone(),
+        message_id: text.to_owned(),
+        body: Bytes::copy_from_slice(text.as_bytes()),
+        delay,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_owner_takes_the_queue_along_whatever_the_order() {
+    let place = Place::new().await;
+    for (arguments, first, second) in [
+        (CLASSIC, "one", "two"),
+        (CLASSIC, "two", "one"),
+        (QUORUM, "one", "two"),
+        (QUORUM, "two", "one"),
+    ] {
+        let queue = QueueName::for_actor("x");
+        assert_eq!(place.ensure(&queue, &wanted("one", arguments)).await, Ensured::Created);
+        assert_eq!(place.ensure(&queue, &wanted("two", arguments)).await, Ensured::Present);
+        for mode in [ReleaseMode::IfEmpty, ReleaseMode::Always] {
+            // Also when it is asked twice.
+            let released = place.release(&queue, first, mode).await;
+            assert!(kept(&released, "another cluster"), "{released:?}");
+        }
+        assert_eq!(place.ready(&queue).await, Some(0));
+        assert_eq!(place.ready(&queue.dead_letter()).await, Some(0));
+        assert_eq!(place.release(&queue, second, ReleaseMode::IfEmpty).await, Released::Gone);
+        assert_eq!(place.ready(&queue).await, None);
+        assert_eq!(place.ready(&queue.dead_letter()).await, None);
+        assert_eq!(place.release(&queue, second, ReleaseMode::IfEmpty).await, Released::Gone);
+    }
+    let exchanges = place.broker.manage("GET", &format!("/api/exchanges/{}", place.vhost), "");
+    assert!(!exchanges.contains("asya-owners"), "nothing is left behind: {exchanges}");
+    let queues = place.broker.manage("GET", &format!("/api/queues/{}", place.vhost), "");
+    assert_eq!(queues, "[]");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_one_gives_up_while_another_makes_sure_of_it_is_there_afterwards() {
+    let place = Place::new().await;
+    for arguments in [CLASSIC, QUORUM] {
+        for round in 0..15 {
+            let queue = QueueName::for_actor(&format!("shared-{round}"));
+            place.ensure(&queue, &wanted("one", arguments)).await;
+            let other = place.another();
+            let delay = Duration::from_millis(round * 3);
+            let (released, ensured) = tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
+                sleep(delay).await;
+                other.ensure(&queue, &wanted("two", arguments)).await.unwrap()
+            });
+            assert!(!matches!(ensured, Ensured::Drifted(_)));
+            assert_eq!(place.ready(&queue).await, Some(0), "{released:?} {ensured:?}");
+            let bindings = place.bindings(&queue);
+            assert!(bindings.iter().any(|(_, key)| key == "two/team"), "{bindings:?}");
+            assert!(!bindings.iter().any(|(_, key)| key == "one/team"), "{bindings:?}");
+            assert_eq!(place.release(&queue, "two", ReleaseMode::IfEmpty).await, Released::Gone);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() {
+    let place = Place::new().await;
+    let publisher = RabbitMqTransport::connect(place.options.clone()).await.unwrap();
+    let (mut stored, mut gone) = (0, 0);
+    for arguments in [CLASSIC, QUORUM] {
+        let queue = QueueName::for_actor("measured");
+        place.ensure(&queue, &wanted("one", arguments)).await;
+        let started = Instant::now();
+        assert_eq!(place.release(&queue, "one", ReleaseMode::IfEmpty).await, Released::Gone);
+        // The moments around the deletion, which comes towards the end.
+        let (begin, step) = (started.elapsed() * 6 / 10, started.elapsed() / 80);
+        for round in 0..40 {
+            let queue = QueueName::for_actor(&format!("busy-{round}"));
+            place.ensure(&queue, &wanted("one", arguments)).await;
+            let publishing = async {
+                let mut confirmed = 0;
+                loop {
+                    match publisher.publish(message(&queue, "precious", Duration::ZERO)).await {
+                        Ok(()) => confirmed += 1,
+                        Err(PublishError::Unroutable(_)) => return confirmed,
+                        Err(error) => panic!("{error}"),
+                    }
+                    if confirmed == 3 {
+                        return confirmed;
+                    }
+                }
+            };
+            let delay = begin + step * round;
+            let (released, confirmed) = tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
+                sleep(delay).await;
+                publishing.await
+            });
+            let ready = place.ready(&queue).await.unwrap_or(0);
+            assert!(ready >= confirmed, "{ready} of {confirmed} messages are left: {released:?}");
+            if confirmed > 0 {
+                stored += 1;
+                assert!(matches!(released, Released::Kept(_)), "{released:?}");
+            } else {
+                gone += 1;
+            }
+        }
+    }
+    assert!(stored > 0 && gone > 0, "both must happen: {stored}, {gone}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_stays_while_it_holds_messages_of_any_kind() {
+    let place = Place::new().await;
+    let publisher = RabbitMqTransport::connect(place.options.clone()).await.unwrap();
+    for arguments in [CLASSIC, QUORUM] {
+        let queue = QueueName::for_actor("x");
+        place.ensure(&queue, &wanted("one", arguments)).await;
+        place.put(&queue, "ready");
+        let released = place.release(&queue, "one", ReleaseMode::IfEmpty).await;
+        assert!(kept(&released, "asya-x holds 1 message"), "{released:?}");
+
+        place.manage("DELETE", "queues/asya-x/contents", "");
+        let later = Duration::from_hours(1);
+        publisher.publish(message(&queue, "later", later)).await.unwrap();
+        let released = place.release(&queue, "one", ReleaseMode::IfEmpty).await;
+        assert!(kept(&released, "asya-x.delay-3600000 holds 1 message"), "{released:?}");
+        assert_eq!(place.ready(&queue).await, Some(0));
+
+        assert_eq!(place.release(&queue, "one", ReleaseMode::Always).await, Released::Gone);
+        let queues = place.broker.manage("GET", &format!("/api/queues/{}", place.vhost), "");
+        assert_eq!(queues, "[]");
+
+        place.ensure(&queue, &wanted("one", arguments)).await;
+        place.put(&queue.dead_letter(), "dead");
+        let released = place.release(&queue, "one", ReleaseMode::IfEmpty).await;
+        assert!(kept(&released, "asya-x-dlq holds 1 message"), "{released:?}");
+        place.manage("DELETE", "queues/asya-x-dlq/contents", "");
+        assert_eq!(place.release(&queue, "one", ReleaseMode::IfEmpty).await, Released::Gone);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_stays_while_somebody_consumes_it() {
+    let place = Place::new().await;
+    for arguments in [CLASSIC, QUORUM] {
+        let queue = QueueName::for_actor("x");
+        place.ensure(&queue, &wanted("one", arguments)).await;
+        place.put(&queue, "in hand");
+        let transport = RabbitMqTransport::connect(place.options.clone()).await.unwrap();
+        let mut consumer = transport.consume(&queue).await.unwrap();
+        let delivery = consumer.receive(1).await.unwrap().remove(0);
+        let released = place.release(&queue, "one", ReleaseMode::IfEmpty).await;
+        assert!(kept(&released, "asya-x has 1 consumer"), "{released:?}");
+        drop((delivery, consumer, transport));
+        place.manage("DELETE", "queues/asya-x", "");
+        assert_eq!(place.release(&queue, "one", ReleaseMode::Always).await, Released::Gone);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retained_queue_loses_its_owner_and_nothing_else() {
+    let place = Place::new().await;
+    let queue = QueueName::for_actor("x");
+    place.ensure(&queue, &wanted("one", CLASSIC)).await;
+    let released = place.release(&queue, "one", ReleaseMode::Never).await;
+    assert!(kept(&released, "retained"), "{released:?}");
+    assert_eq!(place.bindings(&queue).len(), 2);
+}
