@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asya_runtime_protocol::{
-    EnvelopeItem, HandlerError, HandlerItem, HeadersField, Protocols, RawJson, RawObject, Ready, Reply,
-    ReplyItem, RequestEnvelope, Route, ServeError, ServerOptions, read_ready, serve,
+    DONE_FILE_NAME, DRAINED_FILE_NAME, EnvelopeItem, HandlerError, HandlerItem, HeadersField, Protocols,
+    RawJson, RawObject, Ready, Reply, ReplyItem, RequestEnvelope, Route, RuntimeClient, ServeError,
+    ServerOptions, read_ready, serve, wait_ready, work_done,
 };
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -518,4 +519,26 @@ async fn a_server_that_cannot_start_says_why() {
         error.to_string().starts_with("cannot create directory "),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_runtime_of_a_pod_that_ends_by_itself_ends_when_the_work_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = ServerOptions::new(directory.path());
+    let path = directory.path().to_owned();
+    let done = async move { work_done(&path).await };
+    let server = tokio::spawn(serve(options.clone(), echo, done));
+    bounded(wait_ready(&options.socket_dir, &options.socket(), LIMIT))
+        .await
+        .unwrap();
+    // Other marks do not mean that.
+    std::fs::write(directory.path().join(DRAINED_FILE_NAME), "").unwrap();
+    let client = RuntimeClient::new(options.socket(), 1 << 20);
+    bounded(client.call(Bytes::from_static(REQUEST.as_bytes()), LIMIT))
+        .await
+        .unwrap();
+    assert!(!server.is_finished());
+    std::fs::write(directory.path().join(DONE_FILE_NAME), "").unwrap();
+    bounded(server).await.unwrap().unwrap();
+    assert!(!options.socket().exists());
 }

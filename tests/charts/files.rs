@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::setup::{CHARTS, chart, root};
 
@@ -65,6 +66,30 @@ fn metrics(query: &str) -> impl Iterator<Item = &str> {
         })
 }
 
+/// Every query of the dashboard.
+fn dashboard_queries() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(&read("asya-operator", "files/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array())
+        .flatten();
+    targets
+        .map(|target| target["expr"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The queries as recording rules, which promtool can check, with Grafana's variables filled in.
+fn recorded(queries: &[String]) -> String {
+    let rule = |(index, query): (usize, &String)| {
+        let query = query.replace("$__rate_interval", "5m");
+        let query = query.replace("$namespace", ".*").replace("$actor", ".*");
+        serde_json::json!({"record": format!("query_{index}"), "expr": query})
+    };
+    let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
+    serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string()
+}
+
 #[test]
 fn the_dashboard_is_sound_and_asks_for_metrics_that_exist() {
     let dashboard: Value = serde_json::from_str(&read("asya-operator", "files/dashboard.json")).unwrap();
@@ -72,12 +97,7 @@ fn the_dashboard_is_sound_and_asks_for_metrics_that_exist() {
     let mut ids: Vec<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();
     ids.dedup();
     assert_eq!(ids.len(), panels.len(), "two panels have the same id");
-    let queries: Vec<&str> = panels
-        .iter()
-        .filter_map(|panel| panel["targets"].as_array())
-        .flatten()
-        .map(|target| target["expr"].as_str().unwrap())
-        .collect();
+    let queries = dashboard_queries();
     assert!(queries.len() > 15, "{queries:?}");
     let known = known_metrics();
     for name in queries.iter().flat_map(|query| metrics(query)) {
@@ -134,7 +154,7 @@ fn is_known(known: &str, name: &str) -> bool {
 }
 
 #[test]
-fn promtool_takes_the_alerts() {
+fn promtool_takes_the_alerts_and_the_queries_of_the_dashboard() {
     let Ok(output) = Command::new("promtool").arg("--version").output() else {
         eprintln!("SKIPPED: promtool is not on PATH (package prometheus)");
         return;
@@ -152,6 +172,18 @@ fn promtool_takes_the_alerts() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    let queries = NamedTempFile::new().unwrap();
+    std::fs::write(queries.path(), recorded(&dashboard_queries())).unwrap();
+    let output = Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(queries.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "the dashboard: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let tests = root().join("tests/charts/alerts_test.yaml");
     let output = Command::new("promtool")
         .args(["test", "rules"])

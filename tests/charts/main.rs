@@ -9,6 +9,8 @@ mod checks;
 mod files;
 mod life;
 mod notes;
+mod pages;
+mod programs;
 mod refusals;
 mod rendering;
 mod rights;

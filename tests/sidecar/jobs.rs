@@ -82,9 +82,15 @@ fn a_sidecar_that_is_started_again_after_its_work_takes_nothing_more() {
     pod.sidecar.start_again();
     assert_eq!(pod.sidecar.wait(), Some(0));
     let said = texts(&pod.sidecar.log(), "INFO");
-    assert!(said.iter().any(|line| line.contains("done by the sidecar before")), "{said:?}");
+    assert!(
+        said.iter()
+            .any(|line| line.contains("done by the sidecar before")),
+        "{said:?}"
+    );
     assert_eq!(pod.lines("calls").len(), 1);
-    wait_for("the other message", || plant.depth("one").filter(|depth| *depth == 1));
+    wait_for("the other message", || {
+        plant.depth("one").filter(|depth| *depth == 1)
+    });
 }
 
 /// As a kubelet ends a pod with a native sidecar: first the runtime, then, when it is gone, the sidecar.
@@ -101,8 +107,12 @@ fn a_job_that_is_stopped_before_its_end_is_no_success_and_loses_nothing() {
     assert_eq!(pod.sidecar.wait(), Some(0));
     assert!(!pod.path("work-done").exists());
     let calls = pod.lines("calls").len() as u64;
-    wait_for("what ran to be at its end", || plant.depth("happy-end").filter(|depth| *depth == calls));
-    wait_for("the rest", || plant.depth("one").filter(|depth| *depth == 20 - calls));
+    wait_for("what ran to be at its end", || {
+        plant.depth("happy-end").filter(|depth| *depth == calls)
+    });
+    wait_for("the rest", || {
+        plant.depth("one").filter(|depth| *depth == 20 - calls)
+    });
 }
 
 #[test]
@@ -115,5 +125,8 @@ fn a_runtime_that_serves_on_is_named_and_does_not_keep_the_sidecar() {
     let pod = plant.add(&spec);
     assert_eq!(pod.sidecar.wait(), Some(0));
     let warnings = texts(&pod.sidecar.log(), "WARN");
-    assert!(warnings.iter().any(|line| line.contains("ASYA_RUN_UNTIL=done")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|line| line.contains("ASYA_RUN_UNTIL=done")),
+        "{warnings:?}"
+    );
 }

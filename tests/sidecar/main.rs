@@ -12,5 +12,6 @@ mod endpoints;
 mod jobs;
 mod metrics;
 mod page;
+mod pods;
 mod refusals;
 mod setup;

@@ -49,6 +49,12 @@ pub fn install(cluster: &Cluster) -> bool {
     let Some(folder) = definitions() else { return false };
     let folder = folder.to_string_lossy();
     cluster.kubectl(&["apply", "--server-side", "--filename", &folder]);
-    cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "--filename", &folder]);
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "--filename",
+        &folder,
+    ]);
     true
 }

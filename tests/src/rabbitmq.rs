@@ -48,6 +48,8 @@ pub struct Certificates {
     pub client: PathBuf,
     /// Its private key.
     pub client_key: PathBuf,
+    /// Whether the node lets nobody in without a certificate. Default: yes.
+    pub is_client_required: bool,
 }
 
 impl Broker {
@@ -98,11 +100,12 @@ impl Broker {
         if let Some(certificates) = certificates {
             let tls = format!(
                 "listeners.ssl.default = 127.0.0.1:{}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
-                 ssl_options.keyfile = {}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n",
+                 ssl_options.keyfile = {}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = {}\n",
                 self.tls_port,
                 certificates.ca.display(),
                 certificates.server.display(),
-                certificates.server_key.display()
+                certificates.server_key.display(),
+                certificates.is_client_required
             );
             configuration += &tls;
         }
@@ -333,5 +336,6 @@ pub fn certificates(directory: &Path) -> Certificates {
         server_key: path("server.key"),
         client: path("client.pem"),
         client_key: path("client.key"),
+        is_client_required: true,
     }
 }

@@ -39,6 +39,8 @@ pub enum Released {
     Gone,
     /// It stays; the text says why (`asya-x holds 12 messages`).
     Kept(String),
+    /// It is empty and unused, but that must be so for a while; the text says for how long. To be asked again.
+    Later(String),
 }
 
 /// When a queue goes with its last owner.

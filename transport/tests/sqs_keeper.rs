@@ -26,7 +26,9 @@ impl Place {
     async fn all() -> Vec<Self> {
         let mut places = Vec::new();
         for kind in Kind::ALL {
-            let server = tokio::task::spawn_blocking(move || Server::shared(kind)).await.unwrap();
+            let server = tokio::task::spawn_blocking(move || Server::shared(kind))
+                .await
+                .unwrap();
             if let Some(server) = server {
                 places.push(Self::on(server).await);
             }
@@ -92,13 +94,23 @@ impl Place {
     }
 
     async fn attributes(&self, queue: &str) -> HashMap<QueueAttributeName, String> {
-        let asking = self.client.get_queue_attributes().queue_url(self.url(queue).await);
-        let answer = asking.attribute_names(QueueAttributeName::All).send().await.unwrap();
+        let asking = self
+            .client
+            .get_queue_attributes()
+            .queue_url(self.url(queue).await);
+        let answer = asking
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .unwrap();
         answer.attributes.unwrap()
     }
 
     async fn tags(&self) -> HashMap<String, String> {
-        let asking = self.client.list_queue_tags().queue_url(self.url(&self.queue).await);
+        let asking = self
+            .client
+            .list_queue_tags()
+            .queue_url(self.url(&self.queue).await);
         asking.send().await.unwrap().tags.unwrap_or_default()
     }
 
@@ -108,7 +120,11 @@ impl Place {
     }
 
     async fn total(&self) -> Option<u64> {
-        self.keeper.depth(&self.queue).await.unwrap().map(|depth| depth.total())
+        self.keeper
+            .depth(&self.queue)
+            .await
+            .unwrap()
+            .map(|depth| depth.total())
     }
 }
 
@@ -133,7 +149,10 @@ async fn a_missing_queue_is_made_with_its_dead_letters_and_tags() {
         assert_eq!(attributes[&QueueAttributeName::VisibilityTimeout], "600");
         assert_eq!(attributes[&QueueAttributeName::MessageRetentionPeriod], "345600");
         let redrive = &attributes[&QueueAttributeName::RedrivePolicy];
-        assert!(redrive.contains(&place.dead_letter()) && redrive.contains('3'), "{redrive}");
+        assert!(
+            redrive.contains(&place.dead_letter()) && redrive.contains('3'),
+            "{redrive}"
+        );
         let dead = place.attributes(&place.dead_letter()).await;
         assert_eq!(dead[&QueueAttributeName::MessageRetentionPeriod], "86400");
         let expected = [
@@ -142,7 +161,10 @@ async fn a_missing_queue_is_made_with_its_dead_letters_and_tags() {
             ("asya.sh/owner/one/team", "true"),
             ("cost", "low"),
         ];
-        assert_eq!(place.tags().await, expected.map(|(key, value)| (key.into(), value.into())).into());
+        assert_eq!(
+            place.tags().await,
+            expected.map(|(key, value)| (key.into(), value.into())).into()
+        );
     }
 }
 
@@ -163,11 +185,18 @@ async fn attributes_and_tags_change_in_place_and_messages_stay() {
         let attributes = place.attributes(&place.queue).await;
         assert_eq!(attributes[&QueueAttributeName::VisibilityTimeout], "900");
         assert!(attributes[&QueueAttributeName::RedrivePolicy].contains(&place.dead_letter()));
-        assert_eq!(attributes[&QueueAttributeName::CreatedTimestamp], created, "the same queue");
+        assert_eq!(
+            attributes[&QueueAttributeName::CreatedTimestamp],
+            created,
+            "the same queue"
+        );
         assert_eq!(place.total().await, Some(1));
         let tags = place.tags().await;
         assert_eq!(tags["cost"], "high");
-        assert_eq!(tags["asya.sh/namespace"], "team", "owners do not fight over a label");
+        assert_eq!(
+            tags["asya.sh/namespace"], "team",
+            "owners do not fight over a label"
+        );
     }
 }
 
@@ -178,11 +207,20 @@ async fn without_leave_to_create_a_queue_is_only_looked_at() {
         wanted.create = false;
         let error = place.keeper.ensure(&place.queue, &wanted).await.unwrap_err();
         assert_eq!(error, KeepError::Missing(place.queue.clone()));
-        place.client.create_queue().queue_name(&place.queue).send().await.unwrap();
+        place
+            .client
+            .create_queue()
+            .queue_name(&place.queue)
+            .send()
+            .await
+            .unwrap();
         let found = place.ensure(&wanted).await;
         let text = "VisibilityTimeout is 30, expected 600";
         assert_eq!(found, Ensured::Drifted(text.into()));
-        assert_eq!(place.attributes(&place.queue).await[&QueueAttributeName::VisibilityTimeout], "30");
+        assert_eq!(
+            place.attributes(&place.queue).await[&QueueAttributeName::VisibilityTimeout],
+            "30"
+        );
         assert_eq!(place.tags().await.get("asya.sh/owner/one/team").unwrap(), "true");
     }
 }
@@ -214,13 +252,26 @@ async fn a_queue_stays_while_it_holds_messages_of_any_kind() {
         let released = place.release("one", ReleaseMode::IfEmpty).await;
         assert!(kept(&released, "holds 1 message"), "{released:?}");
         let url = place.url(&place.queue).await;
-        let received = place.client.receive_message().queue_url(&url).send().await.unwrap();
+        let received = place
+            .client
+            .receive_message()
+            .queue_url(&url)
+            .send()
+            .await
+            .unwrap();
         let depth = place.keeper.depth(&place.queue).await.unwrap().unwrap();
         assert_eq!((depth.ready, depth.unsettled), (0, 1));
         let released = place.release("one", ReleaseMode::IfEmpty).await;
         assert!(kept(&released, "holds 1 message"), "{released:?}");
         let handle = received.messages()[0].receipt_handle().unwrap();
-        place.client.delete_message().queue_url(&url).receipt_handle(handle).send().await.unwrap();
+        place
+            .client
+            .delete_message()
+            .queue_url(&url)
+            .receipt_handle(handle)
+            .send()
+            .await
+            .unwrap();
 
         place.send(&place.dead_letter(), "dead").await;
         let released = place.release("one", ReleaseMode::IfEmpty).await;
@@ -238,17 +289,32 @@ async fn a_queue_is_deleted_only_after_it_was_empty_for_a_while() {
         options.settling = Duration::from_hours(1);
         let patient = SqsKeeper::new(options);
         let owner = owner("one");
-        let release = async || patient.release(&place.queue, None, &owner, ReleaseMode::IfEmpty).await.unwrap();
+        let release = async || {
+            patient
+                .release(&place.queue, None, &owner, ReleaseMode::IfEmpty)
+                .await
+                .unwrap()
+        };
         for _ in 0..2 {
             let released = release().await;
-            assert!(kept(&released, "is empty, and is deleted when"), "{released:?}");
+            let text = "is empty, and is deleted when it has been so for 3600s";
+            assert!(
+                matches!(&released, Released::Later(reason) if reason.contains(text)),
+                "{released:?}"
+            );
         }
         let since = place.tags().await["asya.sh/empty-since"].clone();
         // A message in between starts the wait anew, and so does an actor that is back.
         place.send(&place.queue, "late").await;
         assert!(kept(&release().await, "holds 1 message"));
         assert!(!place.tags().await.contains_key("asya.sh/empty-since"));
-        place.client.purge_queue().queue_url(place.url(&place.queue).await).send().await.unwrap();
+        place
+            .client
+            .purge_queue()
+            .queue_url(place.url(&place.queue).await)
+            .send()
+            .await
+            .unwrap();
         release().await;
         place.ensure(&place.wanted("one")).await;
         assert!(!place.tags().await.contains_key("asya.sh/empty-since"));
@@ -256,7 +322,11 @@ async fn a_queue_is_deleted_only_after_it_was_empty_for_a_while() {
         release().await;
         let long_ago = since.parse::<u64>().unwrap() - 7200;
         let tagging = place.client.tag_queue().queue_url(place.url(&place.queue).await);
-        tagging.tags("asya.sh/empty-since", long_ago.to_string()).send().await.unwrap();
+        tagging
+            .tags("asya.sh/empty-since", long_ago.to_string())
+            .send()
+            .await
+            .unwrap();
         assert_eq!(release().await, Released::Gone);
         assert_eq!(place.total().await, None);
     }
@@ -271,7 +341,10 @@ async fn a_fifo_queue_gets_no_dead_letters_from_here() {
         assert_eq!(place.ensure(&wanted).await, Ensured::Present);
         let attributes = place.attributes(&place.queue).await;
         assert_eq!(attributes[&QueueAttributeName::FifoQueue], "true");
-        assert!(!attributes.contains_key(&QueueAttributeName::RedrivePolicy), "{attributes:?}");
+        assert!(
+            !attributes.contains_key(&QueueAttributeName::RedrivePolicy),
+            "{attributes:?}"
+        );
     }
 }
 
@@ -296,8 +369,14 @@ async fn a_service_that_is_away_is_said_to_be_so_without_secrets() {
     for error in [silent, absent] {
         let text = error.to_string();
         assert!(matches!(error, KeepError::Refused(_)), "{error:?}");
-        assert!(text.contains(&port.to_string()) && text.contains("asya-x"), "{text}");
-        assert!(text.contains("endpoint") && !text.contains("hush") && !text.contains('\n'), "{text}");
+        assert!(
+            text.contains(&port.to_string()) && text.contains("asya-x"),
+            "{text}"
+        );
+        assert!(
+            text.contains("endpoint") && !text.contains("hush") && !text.contains('\n'),
+            "{text}"
+        );
         assert!(!format!("{keeper:?}").contains("hush"));
     }
 }

@@ -12,6 +12,7 @@ use crate::machine::Machine;
 pub mod gateway;
 pub mod hop;
 pub mod memory;
+pub mod operator;
 pub mod overhead;
 mod place;
 pub mod rabbitmq;
@@ -65,6 +66,10 @@ pub enum Section {
     GatewayStreams,
     /// A call through three actors to its last event.
     GatewayCalls,
+    /// A thousand actors on an API server: cold start, ten minutes of calm, changes.
+    Operator,
+    /// What an operator sees, on its way to a gateway and its watchers.
+    OperatorReports,
 }
 
 impl Section {
@@ -91,6 +96,8 @@ impl Section {
             Self::GatewayReports => gateway::reports::SECTION,
             Self::GatewayStreams => gateway::streams::SECTION,
             Self::GatewayCalls => gateway::calls::SECTION,
+            Self::Operator => operator::cluster::SECTION,
+            Self::OperatorReports => operator::reports::SECTION,
         }
     }
 }
@@ -177,6 +184,9 @@ async fn measure<'a>(
         | Section::GatewayReports
         | Section::GatewayStreams
         | Section::GatewayCalls => return gateway::section(section, options, say).await,
+        Section::Operator | Section::OperatorReports => {
+            return operator::section(section, options, say).await;
+        }
     };
     Ok(Outcome::Measured(rows))
 }

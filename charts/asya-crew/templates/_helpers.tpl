@@ -6,8 +6,8 @@
 {{- with $value -}}{{- $env = append $env (dict "name" $name "value" .) -}}{{- end -}}
 {{- end -}}
 {{- with .s3.credentialsSecret -}}
-{{- $env = append $env (dict "name" "AWS_ACCESS_KEY_ID" "valueFrom" (dict "secretKeyRef" (dict "name" . "key" $.Values.results.s3.accessKeyIdKey))) -}}
-{{- $env = append $env (dict "name" "AWS_SECRET_ACCESS_KEY" "valueFrom" (dict "secretKeyRef" (dict "name" . "key" $.Values.results.s3.secretAccessKeyKey))) -}}
+{{- $env = append $env (dict "name" "ASYA_S3_ACCESS_KEY" "valueFrom" (dict "secretKeyRef" (dict "name" . "key" $.Values.results.s3.accessKeyIdKey))) -}}
+{{- $env = append $env (dict "name" "ASYA_S3_SECRET_KEY" "valueFrom" (dict "secretKeyRef" (dict "name" . "key" $.Values.results.s3.secretAccessKeyKey))) -}}
 {{- end -}}
 {{- toYaml $env -}}
 {{- end -}}

@@ -4,7 +4,7 @@
 use super::UNQUOTED_ON;
 use crate::path::KeyPath;
 use crate::shape::Findings;
-use crate::yaml::Node;
+use crate::yaml::{Entry, Node};
 
 /// An actor's name becomes a label value.
 const LONGEST_NAME: usize = 63;
@@ -20,6 +20,7 @@ pub(crate) fn check(document: &Node, root: &KeyPath, found: &mut Findings<'_>) {
     check_replicas(spec, &path, found);
     check_exceptions(spec, &path, found);
     check_kind(spec, &path, found);
+    check_resources(spec, &path, found);
     super::pod::check(spec, &path, found);
 }
 
@@ -75,6 +76,46 @@ fn check_name(document: &Node, root: &KeyPath, found: &mut Findings<'_>) {
             found.problem(node.position, &path, message, hint);
         }
     }
+}
+
+/// Amounts of the sidecar's resources: whole numbers or quantities.
+fn check_resources(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
+    for field in ["limits", "requests"] {
+        let keys = ["sidecar", "resources", field];
+        let amounts = spec.at(&keys).map(Node::entries).unwrap_or_default();
+        for Entry { key, value, .. } in amounts {
+            if value.integer().is_some() || value.text().is_some_and(is_quantity) {
+                continue;
+            }
+            let message = format!("expected a quantity, found {}", value.describe());
+            let hint = "write it like 500m, 2, \"0.5\" or 64Mi";
+            found.problem(value.position, &path.keys(&keys).key(key), message, hint);
+        }
+    }
+}
+
+/// A Kubernetes quantity: a decimal number with a sign, and a suffix or an exponent.
+fn is_quantity(text: &str) -> bool {
+    const SUFFIXES: [&str; 16] = [
+        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
+    let text = unsigned(text);
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let exponent = suffix.strip_prefix(['e', 'E']).map(unsigned);
+    is_decimal(number) && (SUFFIXES.contains(&suffix) || exponent.is_some_and(is_decimal))
+}
+
+fn unsigned(number: &str) -> &str {
+    number.strip_prefix(['+', '-']).unwrap_or(number)
+}
+
+fn is_decimal(text: &str) -> bool {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    !(whole.is_empty() && fraction.is_empty()) && digits(whole) && digits(fraction)
 }
 
 /// What runs the pods: `type` when it is written and `kind` is the default, else `kind`.
@@ -183,6 +224,20 @@ fn check_kind(spec: &Node, path: &KeyPath, found: &mut Findings<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantities() {
+        for good in [
+            "1", "0.5", ".5", "5.", "+1", "-1", "500m", "64Mi", "1Ei", "2E", "1e3", "1E-3", "1.5e+2",
+        ] {
+            assert!(is_quantity(good), "{good}");
+        }
+        for bad in [
+            "", ".", "m", "lots", "64MB", "1 Gi", "1e", "1e3m", "1ei", "--1", "1..2", "0x1",
+        ] {
+            assert!(!is_quantity(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn names() {

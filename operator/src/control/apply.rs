@@ -15,15 +15,19 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::backoff;
-use super::compare::{fingerprint, holds_in, projection};
+use super::compare::{fingerprint, projection};
 use super::ownership::{Ownership, ownership};
 use super::view::{Live, ObjectKey, View, is_older};
-use crate::desired::{Kind, Object, REPLICAS_MANAGER, replicas_handover};
+use crate::desired::{
+    Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, contains, replicas_handover, strategy_change,
+};
 use crate::resource::{APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
 
 /// Pauses after refusals.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// A watch tells of a change within this time, or never.
+const WATCH_LAG: Duration = Duration::from_secs(30);
 /// Repairs of one object within [`CALM`] of each other slow down: somebody else may want another state.
 const CALM: Duration = Duration::from_mins(10);
 
@@ -80,6 +84,7 @@ struct Remembered {
     version: String,
     /// Fingerprint of what the server's answer said about our fields.
     projection: String,
+    applied: Option<Instant>,
     repairs: u32,
     repaired: Option<Instant>,
     refusal: Option<Refusal>,
@@ -128,6 +133,12 @@ pub(super) struct Applier {
     client: Client,
     view: Arc<View>,
     memory: Arc<Memory>,
+}
+
+impl Remembered {
+    fn is_fresh(&self) -> bool {
+        self.applied.is_some_and(|at| at.elapsed() < WATCH_LAG)
+    }
 }
 
 /// An object to apply.
@@ -183,7 +194,7 @@ impl Applier {
         let live = match seen {
             Some(live) => Some(live),
             // Just created: the watch has not told yet.
-            None if known.fingerprint == wanted.fingerprint => return Ok(Applied::Unchanged),
+            None if known.is_fresh() && known.fingerprint == wanted.fingerprint => return Ok(Applied::Unchanged),
             None => self.fetch(&wanted.key).await?.map(Arc::new),
         };
         let Some(live) = live else {
@@ -209,7 +220,7 @@ impl Applier {
         if need == Need::Repair {
             self.slow_down(wanted, known)?;
         }
-        self.keep_replicas(wanted, &live).await?;
+        self.smooth_the_way(wanted, &live, &body).await?;
         match self.send(wanted).await {
             Ok(()) if need == Need::Update => Ok(Applied::Updated),
             Ok(()) => Ok(Applied::Repaired),
@@ -246,14 +257,22 @@ impl Applier {
             known.fingerprint.clone_from(&wanted.fingerprint);
             known.version = live.version;
             known.projection = seen;
+            known.applied = Some(Instant::now());
         });
         Ok(())
     }
 
-    /// Before `spec.replicas` is left out of what we apply, another manager gets it: else the server would reset it to 1
-    /// (contract operator §9.4).
-    async fn keep_replicas(&self, wanted: &Wanted<'_>, live: &Live) -> Result<(), kube::Error> {
-        if !live.owns_replicas || wanted.lasting.pointer("/spec/replicas").is_some() {
+    /// What server-side apply alone would get wrong about a workload that exists: `spec.replicas` that is left out from
+    /// now on gets another manager first, else the server would reset it to 1 (contract operator §9.4); and another type
+    /// of strategy is set first, else the server would refuse it.
+    async fn smooth_the_way(&self, wanted: &Wanted<'_>, live: &Live, body: &Value) -> Result<(), kube::Error> {
+        if !matches!(wanted.key.kind, Kind::Deployment | Kind::StatefulSet) {
+            return Ok(());
+        }
+        let hands_over = live.owns_replicas && wanted.lasting.pointer("/spec/replicas").is_none();
+        let strategy = ["/spec/strategy/type", "/spec/updateStrategy/type"].into_iter().find_map(|path| body.pointer(path));
+        let has_strategy = strategy.is_some_and(|kind| kind != "RollingUpdate");
+        if !hands_over && !has_strategy && strategy_change(body, &wanted.lasting).is_none() {
             return Ok(());
         }
         // As it is now, with its managers, which the view does not keep.
@@ -263,11 +282,21 @@ impl Applier {
         let (api_version, kind, _) = wanted.key.kind.names();
         now["apiVersion"] = api_version.into();
         now["kind"] = kind.into();
+        let api = self.api(&wanted.key);
         if let Some(part) = replicas_handover(&now, &wanted.lasting) {
             let parameters = PatchParams::apply(REPLICAS_MANAGER).force();
-            self.api(&wanted.key).patch(&wanted.key.name, &parameters, &Patch::Apply(&part)).await?;
+            api.patch(&wanted.key.name, &parameters, &Patch::Apply(&part)).await?;
+        }
+        if let Some(change) = strategy_change(&now, &wanted.lasting) {
+            let parameters = PatchParams { field_manager: Some(STRATEGY_MANAGER.into()), ..PatchParams::default() };
+            api.patch(&wanted.key.name, &parameters, &Patch::Merge(&change)).await?;
         }
         Ok(())
+    }
+
+    /// Whether `live` is as new as what was applied last. Until then it says nothing about the rollout that this began.
+    pub(super) fn is_current(&self, key: &ObjectKey, live: &Live) -> bool {
+        !is_older(&live.version, &self.memory.get(key).version)
     }
 
     /// Whether applying `object` over `live` would change what was applied last.
@@ -370,12 +399,17 @@ fn need(wanted: &Wanted<'_>, live: &Live, body: &Value, known: &Remembered) -> N
     if !is_applied && !is_known {
         return Need::Update;
     }
-    let holds = if is_known {
-        fingerprint(&projection(&wanted.lasting, body)) == known.projection
-    } else {
-        holds_in(&wanted.lasting, body)
-    };
-    if holds { Need::Nothing } else { Need::Repair }
+    if is_known && fingerprint(&projection(&wanted.lasting, body)) == known.projection {
+        return Need::Nothing;
+    }
+    match contains(body, &wanted.lasting) {
+        None => Need::Nothing,
+        Some(path) => {
+            let ObjectKey { kind, namespace, name } = &wanted.key;
+            tracing::info!(kind = kind.names().1, namespace, name, path, "somebody changed an object; it is put right");
+            Need::Repair
+        }
+    }
 }
 
 enum Failure {
@@ -390,8 +424,13 @@ impl From<kube::Error> for Failure {
 }
 
 /// Whether the API server will say the same again as long as nothing changes.
-pub(super) fn is_invalid(error: &kube::Error) -> bool {
+fn is_invalid(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
+}
+
+/// Whether the API server finds an object to be against its rules.
+pub(super) fn is_unprocessable(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
 /// What went wrong, in the API server's words where it has any.

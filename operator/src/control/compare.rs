@@ -1,6 +1,7 @@
-//! Whether a live object still is what was applied: fingerprints, and the part of a live object that a body speaks of.
+//! Fingerprints, and the part of a live object that a body speaks of: what a server made of it once is compared with
+//! what it says later.
 //!
-//! Pure. What it is not: a diff for people, and not a merge.
+//! Pure. What it is not: the question whether an object is as it should be, which [`crate::desired::contains`] answers.
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -60,65 +61,11 @@ fn merge_key(list: &[Value]) -> Option<&'static str> {
     })
 }
 
-/// Whether everything that `body` says holds in `live`. Empty values count as absent: the API server drops many of
-/// them. `false` may also mean that the server writes a value in another way (`1000m` as `1`).
-pub(super) fn holds_in(body: &Value, live: &Value) -> bool {
-    agrees(body, &projection(body, live))
-}
-
-fn agrees(body: &Value, seen: &Value) -> bool {
-    match (body, seen) {
-        (Value::Object(wanted), Value::Object(found)) => wanted
-            .iter()
-            .all(|(key, value)| agrees(value, found.get(key).unwrap_or(&Value::Null))),
-        (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() == found.len() && wanted.iter().zip(found).all(|(body, seen)| agrees(body, seen))
-        }
-        (body, Value::Null) => is_empty(body),
-        (Value::Number(wanted), Value::Number(found)) => wanted.as_f64() == found.as_f64(),
-        _ => body == seen,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(elements) => elements.is_empty(),
-        Value::Object(members) => members.values().all(is_empty),
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_i64() == Some(0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{fingerprint, holds_in, projection};
-
-    #[test]
-    fn defaults_and_additions_of_others_do_not_matter() {
-        let body = json!({"spec": {"containers": [{"name": "b", "env": [{"name": "X", "value": "1"}]}], "paused": false}});
-        let live = json!({"spec": {"restartPolicy": "Always", "containers": [
-            {"name": "injected", "image": "proxy"},
-            {"name": "b", "imagePullPolicy": "Always", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
-        ]}});
-        assert!(holds_in(&body, &live));
-    }
-
-    #[test]
-    fn a_changed_and_a_missing_value_are_seen() {
-        let body = json!({"spec": {"containers": [{"name": "b", "image": "one", "command": ["a", "b"]}]}});
-        for live in [
-            json!({"spec": {"containers": [{"name": "b", "image": "two", "command": ["a", "b"]}]}}),
-            json!({"spec": {"containers": [{"name": "b", "image": "one", "command": ["a"]}]}}),
-            json!({"spec": {"containers": [{"name": "c", "image": "one", "command": ["a", "b"]}]}}),
-            json!({"spec": {}}),
-        ] {
-            assert!(!holds_in(&body, &live), "{live}");
-        }
-    }
+    use super::{fingerprint, projection};
 
     #[test]
     fn a_projection_stays_the_same_while_our_fields_do() {

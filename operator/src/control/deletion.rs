@@ -10,6 +10,7 @@ use kube::Api;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::apply::is_unprocessable;
 use super::backoff::delay;
 use super::events::Note;
 use super::judge::deletion_policy;
@@ -28,6 +29,8 @@ const AFTER_GRACE: Duration = Duration::from_secs(30);
 const USUAL_GRACE: Duration = Duration::from_secs(330);
 /// A broker notices only after a moment that a consumer is gone.
 const LAST_CONSUMERS: Duration = Duration::from_secs(10);
+/// Between looks at a queue that must be empty for a while before it may go (SQS).
+const SETTLING_PAUSE: Duration = Duration::from_secs(15);
 /// Pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -66,7 +69,8 @@ impl Deletions {
 }
 
 /// What became of one queue.
-enum Release {
+pub(super) enum Release {
+    /// It is gone, or stays for good; what a user should see.
     Over(Note),
     /// Not yet; why, and when to try again.
     Later(String, Duration),
@@ -160,7 +164,8 @@ impl Controller {
         (!left.is_zero()).then_some(left)
     }
 
-    async fn release(&self, key: &Key, object: &AsyncActor, queue: &QueueReference, policy: DeletionPolicy) -> Release {
+    /// Gives one queue up, as far as that is possible now.
+    pub(super) async fn release(&self, key: &Key, object: &AsyncActor, queue: &QueueReference, policy: DeletionPolicy) -> Release {
         let QueueReference { transport: transport_name, name } = queue;
         let Some(transport) = self.settings.registry.transports.get(transport_name) else {
             let text = format!("queue {name:?} stays: transport {transport_name:?} is not in the operator's registry");
@@ -178,6 +183,12 @@ impl Controller {
             Ok(Deleted::Kept(reason)) if policy == DeletionPolicy::Retain => {
                 Release::Over(Note::normal("QueueRetained", format!("queue {name:?} stays: {reason}")))
             }
+            Ok(Deleted::Later(reason)) if since_deletion(object) < self.settings.deletion_patience => {
+                Release::Later(format!("queue {name:?}: {reason}"), SETTLING_PAUSE)
+            }
+            Ok(Deleted::Later(reason)) => {
+                Release::Over(Note::warning("QueueRetained", format!("queue {name:?} stays: {reason}")))
+            }
             Ok(Deleted::Kept(reason)) => {
                 let depth = self.parts.queues.depth(transport, &spec).await;
                 let has_messages = depth.is_ok_and(|depth| depth.queued > 0);
@@ -186,11 +197,13 @@ impl Controller {
                     let text = format!("queue {name:?} stays: {reason}");
                     return Release::Over(Note::warning("QueueRetained", text));
                 }
-                Release::Later(format!("queue {name:?}: {reason}"), FIRST_PAUSE)
+                Release::Later(format!("queue {name:?}: {reason}"), LAST_CONSUMERS / 5)
             }
             Err(error) => {
                 let text = format!("queue {name:?} cannot be deleted: {error}");
-                if since_deletion(object) >= self.settings.deletion_patience {
+                if object.metadata.deletion_timestamp.is_some()
+                    && since_deletion(object) >= self.settings.deletion_patience
+                {
                     return Release::Over(Note::warning("QueueRetained", format!("{text}; it stays")));
                 }
                 let attempt = self.deletions.count(key);
@@ -198,7 +211,7 @@ impl Controller {
                     self.events.publish(object, Note::warning("DeletionBlocked", text.clone())).await;
                 }
                 let left = self.settings.deletion_patience.saturating_sub(since_deletion(object));
-                Release::Later(text, delay(attempt, FIRST_PAUSE, LONGEST_PAUSE).min(left + FIRST_PAUSE))
+                Release::Later(text, delay(attempt, FIRST_PAUSE, LONGEST_PAUSE).min(left.max(FIRST_PAUSE)))
             }
         }
     }
@@ -232,7 +245,11 @@ impl Controller {
             Some(actor) => status::assess(actor, &previous, &seen, now),
             None => status::assess_unreadable(object, &previous, &seen, now),
         };
-        self.show(key, object, &previous, &next).await
+        match self.show(key, object, &previous, &next).await {
+            // An object that the server finds so wrong that it takes no status can still be deleted.
+            Err(error) if is_unprocessable(&error) => Ok(()),
+            other => other,
+        }
     }
 
     async fn drop_finalizer(&self, key: &Key, uid: &str) -> Result<(), kube::Error> {
@@ -247,9 +264,25 @@ impl Controller {
         let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.metadata.resource_version}});
         match self.patch_actor(key, &patch).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) if is_unprocessable(&error) => {
+                // The server's rules cannot even be evaluated on what a predecessor let in; with a spec that they can be
+                // evaluated on it may go. Nobody needs its spec any more.
+                let mut patch = patch;
+                patch["spec"] = minimal_spec();
+                self.patch_actor(key, &patch).await
+            }
             other => other,
         }
     }
+}
+
+/// A spec that every rule of the custom resource definition can be evaluated on.
+fn minimal_spec() -> Value {
+    let container = json!({"name": "asya-runtime", "image": "deleted"});
+    json!({
+        "transport": "deleted",
+        "workload": {"template": {"spec": {"containers": [container], "initContainers": null, "volumes": null}}},
+    })
 }
 
 /// How long ago the deletion was asked for.

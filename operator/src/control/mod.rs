@@ -1,7 +1,7 @@
 //! The controller: watches, reconciles, applies, records events, writes status.
 //!
 //! Inside, from the outside in: [`run`] starts the watches that keep a `view` of the cluster and a `work_queue` of
-//! actors to look at; each look is one pass of `reconcile` (or of `deletion`), which asks `judge`, `collisions`,
+//! actors to look at; each look is one pass of `reconcile` and `round` (or of `deletion`), which asks `judge`, `collisions`,
 //! [`crate::desired`] and [`crate::status`] what should be, and makes it so through `queue_keeping`, `apply`,
 //! `status_writer` and `events`. A pass that finds everything as it should be sends nothing.
 //!
@@ -20,6 +20,7 @@ mod ownership;
 mod queue_keeping;
 mod reconcile;
 mod rollouts;
+mod round;
 mod status_writer;
 mod view;
 mod work_queue;

@@ -2,13 +2,14 @@
 //! holds nothing else up: what it said is one verdict among others (contract operator §8.1, O-13).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::backoff::{delay, jittered};
 use super::events::Note;
+use super::reconcile::locked;
 use super::work_queue::Key;
 use super::metrics;
 use crate::queues::{Ensured, QueueError, QueueSpec, Queues};
@@ -19,6 +20,10 @@ use crate::status::{QueueDepth, QueueReference, Verdict};
 /// Pauses after failures of a broker.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+/// A broker that let somebody wait this long for nothing ...
+const SLOW: Duration = Duration::from_secs(2);
+/// ... is not asked by others for this long, so that it holds up as few passes as possible.
+const SPARED: Duration = Duration::from_secs(15);
 /// AWS makes no queue of a name for a minute after it was deleted (contract operator §8.4).
 const RECENTLY_DELETED: Duration = Duration::from_secs(65);
 
@@ -30,6 +35,8 @@ pub(super) struct QueueKeeper {
     check_interval: Option<Duration>,
     refresh: Duration,
     state: Mutex<HashMap<Key, Kept>>,
+    /// Transports whose broker let somebody wait in vain: until when it is spared, and what it said.
+    silent: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 /// What is known of one queue.
@@ -80,7 +87,7 @@ pub(super) fn queue_spec(actor: &Actor, transport: &Transport) -> QueueSpec {
 impl QueueKeeper {
     /// A keeper that asks `queues`.
     pub(super) fn new(queues: Arc<dyn Queues>, manages: bool, check_interval: Option<Duration>, refresh: Duration) -> Self {
-        Self { queues, manages, check_interval, refresh, state: Mutex::default() }
+        Self { queues, manages, check_interval, refresh, state: Mutex::default(), silent: Mutex::default() }
     }
 
     /// Makes sure of the queue, if it is time, and asks how full it is. `recorded` is the queue that the status names.
@@ -112,6 +119,12 @@ impl QueueKeeper {
     }
 
     async fn ensure(&self, kept: &mut Kept, transport: &Transport, queue: &QueueSpec, existed: bool) -> Option<Note> {
+        if let Some((until, message)) = self.silence(&transport.name) {
+            let attempts = kept.failure.as_ref().map_or(0, |failure| failure.attempts);
+            kept.failure = Some(BrokerFailure { attempts, message, until: until + jittered(FIRST_PAUSE) });
+            return None;
+        }
+        let asked = Instant::now();
         match self.queues.ensure(transport, queue).await {
             Ok(ensured) => {
                 kept.failure = None;
@@ -131,6 +144,10 @@ impl QueueKeeper {
                 Some(Note::normal("QueueCreated", format!("made queue {name:?} on transport {:?}", transport.name)))
             }
             Err(error) => {
+                if asked.elapsed() > SLOW && matches!(error, QueueError::Broker(_)) {
+                    let silence = (Instant::now() + SPARED, error.to_string());
+                    locked(&self.silent).insert(transport.name.clone(), silence);
+                }
                 let attempts = kept.failure.as_ref().map_or(0, |failure| failure.attempts) + 1;
                 let pause = match error {
                     QueueError::RecentlyDeleted(_) => RECENTLY_DELETED,
@@ -140,6 +157,10 @@ impl QueueKeeper {
                 None
             }
         }
+    }
+
+    fn silence(&self, transport: &str) -> Option<(Instant, String)> {
+        locked(&self.silent).get(transport).filter(|(until, _)| *until > Instant::now()).cloned()
     }
 
     /// A broker that does not say how full a queue is keeps what it said last; whether it is well is asked right away.
@@ -170,12 +191,11 @@ impl QueueKeeper {
     }
 
     fn take(&self, key: &Key) -> Kept {
-        // No code that holds the lock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(key).unwrap_or_default()
+        locked(&self.state).remove(key).unwrap_or_default()
     }
 
     fn put(&self, key: &Key, kept: Kept) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), kept);
+        locked(&self.state).insert(key.clone(), kept);
     }
 }
 

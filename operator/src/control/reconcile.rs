@@ -11,9 +11,9 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::adoption::{self, Standing};
-use super::apply::{Applied, Applier, ApplyError, Memory, describe};
+use super::apply::{Applier, Memory, describe, is_unprocessable};
 use super::collisions::Claims;
+use super::deletion::Release;
 use super::events::{Events, Note};
 use super::judge::{Judgement, judge};
 use super::queue_keeping::{QueueKeeper, Seen, queue_spec};
@@ -22,9 +22,9 @@ use super::status_writer::StatusWriter;
 use super::view::{Live, ObjectKey, View};
 use super::work_queue::{Key, WorkQueue};
 use super::{Parts, Settings, backoff, metrics, ownership};
-use crate::desired::{self, Facts, Inputs, Kind, Object};
-use crate::queues::{Deleted, KubeSecrets, QueueSpec, Secrets as _};
-use crate::registry::{Broker, Transport};
+use crate::desired::{self, Kind};
+use crate::queues::KubeSecrets;
+use crate::registry::Transport;
 use crate::resource::{AsyncActor, Actor, FINALIZER};
 use crate::status::{self, EventKind, ObjectReference, Observation, QueueReference, Status, Verdict, WorkloadCounts};
 
@@ -33,10 +33,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A pass that takes longer is given up and made again.
 const LONGEST_PASS: Duration = Duration::from_mins(2);
-/// How long it is taken for granted whether a Secret holds a user name.
-const SECRET_FRESH: Duration = Duration::from_mins(5);
-/// How often a workload asks for its turn in an upgrade.
-const TURN: Duration = Duration::from_secs(10);
 /// How often a queue that was left is looked at, until it can go.
 const LEFT_QUEUE: Duration = Duration::from_secs(15);
 
@@ -54,9 +50,9 @@ pub(super) struct Controller {
     pub(super) writer: StatusWriter,
     pub(super) events: Events,
     pub(super) deletions: super::deletion::Deletions,
-    rollouts: Rollouts,
-    secrets: KubeSecrets,
-    user_names: Mutex<HashMap<(String, String), (Instant, bool)>>,
+    pub(super) rollouts: Rollouts,
+    pub(super) secrets: KubeSecrets,
+    pub(super) user_names: Mutex<HashMap<(String, String), (Instant, bool)>>,
     /// Actors (by uid) that have our finalizer although the watch has not told yet.
     finalized: Mutex<HashSet<String>>,
     /// Failed passes in a row.
@@ -64,18 +60,8 @@ pub(super) struct Controller {
     /// Actors that existed at the start and have not been told of yet; `None` once all have.
     untold: Mutex<Option<HashSet<Key>>>,
     /// The runtime script of one namespace is written by one pass at a time.
-    scripts: tokio::sync::Mutex<()>,
-    server_minor: u32,
-}
-
-/// What one pass learnt of an actor's objects.
-struct Objects {
-    workload: Verdict,
-    scaling: Option<Verdict>,
-    live: Option<Arc<Live>>,
-    kind: Kind,
-    notes: Vec<Note>,
-    again: Option<Duration>,
+    pub(super) scripts: tokio::sync::Mutex<()>,
+    pub(super) server_minor: u32,
 }
 
 impl Controller {
@@ -133,6 +119,15 @@ impl Controller {
                 locked(&self.failures).remove(key);
                 (if again.is_some() { metrics::Result::RequeueAfter } else { metrics::Result::Success }, again)
             }
+            // The server finds the object itself so wrong that it takes neither status nor finalizer: only a change of
+            // the object can help.
+            Ok(Err(error)) if is_unprocessable(&error) => {
+                tracing::warn!(actor = %key, error = describe(&error), "the API server takes no change of the actor");
+                if let Some(object) = self.view.actor(key) {
+                    self.events.publish(&object, Note::warning("ValidationError", describe(&error))).await;
+                }
+                (metrics::Result::Error, None)
+            }
             Ok(Err(error)) => {
                 tracing::warn!(actor = %key, error = describe(&error), "a pass failed and is made again");
                 (metrics::Result::Error, Some(self.pause_after_failure(key)))
@@ -178,8 +173,9 @@ impl Controller {
         let actor = match Actor::read(&object) {
             Ok(actor) => actor,
             Err(error) => {
-                let seen = self.refused(key, invalid(&error.to_string()), transport_unknown());
+                let mut seen = self.refused(key, invalid(&error.to_string()), transport_known());
                 let previous = self.previous(key, &object);
+                self.repeat(key, &previous, &mut seen);
                 let next = status::assess_unreadable(&object, &previous, &seen, Timestamp::now());
                 self.show(key, &object, &previous, &next).await?;
                 return Ok(None);
@@ -229,13 +225,20 @@ impl Controller {
     ) -> Result<Option<Duration>, kube::Error> {
         let mut seen = self.refused(key, workload, transport);
         let previous = self.previous(key, object);
-        let kind = workload_kind(actor);
-        let live = self.view.object(&ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() });
-        seen.counts = live.as_ref().and_then(|live| counts(kind, live));
-        seen.workload_reference = live.map(|_| reference(kind, key));
+        self.repeat(key, &previous, &mut seen);
         seen.scaling = previous_scaling(actor, &previous);
-        seen.queue_reference.clone_from(&previous.queue_ref);
         self.assess_and_show(key, object, actor, &previous, &seen).await
+    }
+
+    /// What a refused actor already has stays what it is: its workload, and the record of its queue.
+    fn repeat(&self, key: &Key, previous: &Status, seen: &mut Observation) {
+        let known = Kind::ALL.into_iter().filter(|kind| kind.is_workload()).find_map(|kind| {
+            let place = ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() };
+            Some((kind, self.view.object(&place)?))
+        });
+        seen.counts = known.as_ref().and_then(|(kind, live)| counts(*kind, live));
+        seen.workload_reference = known.map(|(kind, _)| reference(kind, key));
+        seen.queue_reference.clone_from(&previous.queue_ref);
     }
 
     fn refused(&self, key: &Key, workload: Verdict, transport: Verdict) -> Observation {
@@ -269,10 +272,15 @@ impl Controller {
         }
         let objects = self.write(key, actor, transport, &previous).await?;
         let counts = objects.live.as_ref().and_then(|live| counts(objects.kind, live));
-        self.rollouts.observed(key, counts.as_ref());
+        let place = ObjectKey { kind: objects.kind, namespace: key.namespace.clone(), name: key.name.clone() };
+        let is_current = objects.live.as_ref().is_none_or(|live| self.applier.is_current(&place, live));
+        if is_current {
+            self.rollouts.observed(key, counts.as_ref());
+        }
+        let is_rolled_out = is_current && counts.as_ref().is_none_or(|counts| counts.is_observed && counts.updated == counts.total);
         let own = QueueReference { transport: transport.name.clone(), name: queue_spec(actor, transport).name };
         let (queue_reference, left) =
-            self.leave_old_queue(key, object, actor, previous.queue_ref.as_ref(), own, is_there, counts.as_ref()).await;
+            self.leave_old_queue(key, object, previous.queue_ref.as_ref(), own, is_there, is_rolled_out).await;
         for note in objects.notes {
             self.events.publish(object, note).await;
         }
@@ -291,90 +299,16 @@ impl Controller {
         Ok([Some(again), objects.again, left, shown].into_iter().flatten().min())
     }
 
-    /// Writes the objects of an actor: first what the pods need, then the workload, then the scaler; last what is no
-    /// longer wanted is deleted.
-    async fn write(
-        &self,
-        key: &Key,
-        actor: &Actor,
-        transport: &Transport,
-        previous: &Status,
-    ) -> Result<Objects, kube::Error> {
-        let kind = workload_kind(actor);
-        let found = self.applier.find(&ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() }).await?;
-        let body = found.as_ref().map(|live| live.body()).filter(|body| is_ours(actor, body));
-        let mut standing = body.as_ref().map_or(Standing::Ours, |body| adoption::standing(actor, body));
-        let facts = self.facts(key, actor, transport, body.as_ref()).await;
-        let defaults = &self.settings.defaults;
-        let desired = desired::objects(&Inputs { actor, transport, defaults, facts: &facts });
-        let mut round = Round { controller: self, key, actor, notes: Vec::new(), again: None, wanted: HashSet::new() };
-        if standing == Standing::Found {
-            round.adopt(kind).await?;
-            standing = Standing::Adopted;
-        }
-        if !actor.spec.scaling.enabled {
-            round.delete_scalers(previous).await?;
-        }
-        let mut workload = round.prepare(&desired.common).await;
-        if workload.is_ok() {
-            workload = round.workload(&desired.workload, standing, body.as_ref(), actor.spec.scaling.enabled).await;
-        }
-        let is_there = workload.is_ok() || body.is_some();
-        let scaling = round.scaling(&desired, is_there, workload.as_ref().err()).await;
-        let is_settled = workload.is_ok() && desired.scaler.is_ok();
-        if is_settled {
-            round.delete_unwanted().await?;
-        }
-        let (notes, again) = (round.notes, round.again);
-        let live = self.view.object(&ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() });
-        let live = live.or(found);
-        let workload = match workload {
-            Ok(text) => Verdict { holds: true, reason: "WorkloadCreated", message: text },
-            Err(text) => Verdict { holds: false, reason: "ReconcileError", message: text },
-        };
-        Ok(Objects { workload, scaling, live, kind, notes, again })
-    }
-
-    async fn facts(&self, key: &Key, actor: &Actor, transport: &Transport, workload: Option<&Value>) -> Facts {
-        let selector = workload.and_then(|body| body.pointer("/spec/selector/matchLabels"));
-        Facts {
-            selector: selector.and_then(|labels| serde_json::from_value(labels.clone()).ok()),
-            workload_exists: workload.is_some(),
-            secret_has_username: actor.spec.scaling.enabled && self.secret_has_user_name(key, transport).await,
-            server_minor: self.server_minor,
-        }
-    }
-
-    /// Asked rarely: it changes rarely, and only the scaler wants to know (contract operator §9.2 a).
-    async fn secret_has_user_name(&self, key: &Key, transport: &Transport) -> bool {
-        let Broker::RabbitMq(broker) = &transport.broker else { return false };
-        let Some(secret) = &broker.password else { return false };
-        let place = (key.namespace.clone(), secret.name.clone());
-        let known = locked(&self.user_names).get(&place).copied();
-        if let Some((_, has)) = known.filter(|(at, _)| at.elapsed() < SECRET_FRESH) {
-            return has;
-        }
-        let has = match self.secrets.read(&key.namespace, &secret.name).await {
-            Ok(data) => data.is_some_and(|data| data.contains_key("username")),
-            // Whoever needs the password reports that it cannot be read.
-            Err(_) => known.is_some_and(|(_, has)| has),
-        };
-        locked(&self.user_names).insert(place, (Instant::now(), has));
-        has
-    }
-
     /// After a change of transport or of the queue's name: the old queue goes as at a deletion, once nobody consumes it
     /// any more. Gives the queue to record, and when to look again.
-    #[expect(clippy::too_many_arguments, reason = "they are what one pass knows")]
     async fn leave_old_queue(
         &self,
         key: &Key,
         object: &AsyncActor,
-        actor: &Actor,
         recorded: Option<&QueueReference>,
         own: QueueReference,
         is_there: bool,
-        counts: Option<&WorkloadCounts>,
+        is_rolled_out: bool,
     ) -> (Option<QueueReference>, Option<Duration>) {
         let old = match recorded {
             None => return ((is_there && self.settings.defaults.manages_queues).then_some(own), None),
@@ -384,36 +318,18 @@ impl Controller {
         if !is_there {
             return (Some(old.clone()), None);
         }
-        let spec = QueueSpec {
-            name: old.name.clone(),
-            actor: key.name.clone(),
-            namespace: key.namespace.clone(),
-            processing_seconds: actor.spec.timeout.processing,
-        };
-        let is_rolled_out = counts.is_none_or(|counts| counts.is_observed && counts.updated == counts.total);
         if !is_rolled_out {
             return (Some(old.clone()), Some(LEFT_QUEUE));
         }
-        let Some(transport) = self.settings.registry.transports.get(&old.transport) else {
-            let text = format!("queue {:?} stays: transport {:?} is not in the operator's registry", old.name, old.transport);
-            self.events.publish(object, Note::warning("QueueRetained", text)).await;
-            return (Some(own), None);
-        };
-        let policy = super::judge::deletion_policy(object);
-        match self.parts.queues.release(transport, &spec, policy).await {
-            Ok(Deleted::Gone) => {
-                let text = format!("deleted queue {:?} on transport {:?}, which is no longer used", old.name, old.transport);
-                self.events.publish(object, Note::normal("QueueDeleted", text)).await;
+        match self.release(key, object, old, super::judge::deletion_policy(object)).await {
+            Release::Over(note) => {
+                self.deletions.forget(key);
+                self.events.publish(object, note).await;
                 (Some(own), None)
             }
-            Ok(Deleted::Kept(reason)) => {
-                let text = format!("queue {:?} on transport {:?} is no longer used and stays: {reason}", old.name, old.transport);
-                self.events.publish(object, Note::warning("QueueRetained", text)).await;
-                (Some(own), None)
-            }
-            Err(error) => {
-                tracing::info!(actor = %key, queue = old.name, %error, "a queue that is no longer used was not deleted yet");
-                (Some(old.clone()), Some(LEFT_QUEUE))
+            Release::Later(reason, wait) => {
+                tracing::info!(actor = %key, reason, "a queue that is no longer used was not deleted yet");
+                (Some(old.clone()), Some(wait))
             }
         }
     }
@@ -484,180 +400,6 @@ impl Controller {
     }
 }
 
-/// The writing part of one pass.
-struct Round<'a> {
-    controller: &'a Controller,
-    key: &'a Key,
-    actor: &'a Actor,
-    notes: Vec<Note>,
-    again: Option<Duration>,
-    wanted: HashSet<ObjectKey>,
-}
-
-impl Round<'_> {
-    /// Marks a predecessor's workload as taken over.
-    async fn adopt(&mut self, kind: Kind) -> Result<(), kube::Error> {
-        let key = self.object_key(kind, &self.key.name);
-        self.controller.applier.merge(&key, &adoption::mark(self.actor)).await?;
-        let text = format!("took over {} {:?}; its pods are not touched before the actor changes", kind.names().1, key.name);
-        self.notes.push(Note::normal("WorkloadAdopted", text));
-        Ok(())
-    }
-
-    /// What stands before the workload: the runtime script, and the common objects. A PodDisruptionBudget that cannot be
-    /// written holds nothing up.
-    async fn prepare(&mut self, common: &[Object]) -> Result<String, String> {
-        if self.actor.spec.workload.runtime == asya_manifest::RuntimeKind::Python {
-            let script = &self.controller.settings.defaults.script;
-            let object = desired::runtime_config_map(&self.key.namespace, script);
-            let one_at_a_time = self.controller.scripts.lock().await;
-            let applied = self.controller.applier.apply(None, &object, false).await;
-            drop(one_at_a_time);
-            self.note_refusal(applied).map_err(|error| error.to_string())?;
-        }
-        for object in common {
-            let applied = self.apply(object, false).await;
-            match applied {
-                Err(error) if object.kind == Kind::PodDisruptionBudget => {
-                    tracing::info!(actor = %self.key, %error, "no PodDisruptionBudget");
-                }
-                other => {
-                    other.map_err(|error| error.to_string())?;
-                }
-            }
-        }
-        Ok(String::new())
-    }
-
-    async fn workload(
-        &mut self,
-        desired: &Result<Vec<Object>, desired::DesiredError>,
-        standing: Standing,
-        live: Option<&Value>,
-        is_scaled: bool,
-    ) -> Result<String, String> {
-        let objects = desired.as_ref().map_err(ToString::to_string)?;
-        let mut text = String::new();
-        for object in objects {
-            let (_, kind, _) = object.kind.names();
-            if adoption::is_kept(standing, object) {
-                self.wanted.insert(self.object_key(object.kind, &object.name));
-                text = format!("{kind} {:?} was taken over; it is written when the actor changes", object.name);
-                continue;
-            }
-            let is_new = is_scaled && live.is_none();
-            if object.kind.is_workload()
-                && let Some(live) = live
-                && self.controller.applier.differs(self.actor, object, live)
-                && !self.controller.rollouts.may_roll(self.key, self.actor, live)
-            {
-                self.wanted.insert(self.object_key(object.kind, &object.name));
-                self.look_again(backoff::jittered(TURN));
-                text = format!("{kind} {:?} waits for its turn to be upgraded", object.name);
-                continue;
-            }
-            let applied = self.apply(object, is_new).await.map_err(|error| error.to_string())?;
-            if object.kind.is_workload() {
-                text = format!("{kind} {:?} is as it should be", object.name);
-                if matches!(applied, Applied::Updated | Applied::Repaired) {
-                    let what = if applied == Applied::Updated { "updated" } else { "put right" };
-                    self.notes.push(Note::normal("WorkloadUpdated", format!("{what} {kind} {:?}", object.name)));
-                }
-                if applied == Applied::Replacing {
-                    return Err(format!("{kind} {:?} is being deleted, to be made anew", object.name));
-                }
-            }
-        }
-        Ok(text)
-    }
-
-    /// `ScalingReady`, after the scaler has been written. A `ScaledJob` is workload and scaler in one.
-    async fn scaling(&mut self, desired: &desired::Desired, is_there: bool, workload: Option<&String>) -> Option<Verdict> {
-        if !self.actor.spec.scaling.enabled {
-            return None;
-        }
-        let failed = |message: String| Some(Verdict { holds: false, reason: "ReconcileError", message });
-        let objects = match &desired.scaler {
-            Ok(objects) => objects,
-            Err(error) => return failed(error.to_string()),
-        };
-        if workload_kind(self.actor) == Kind::ScaledJob
-            && let Some(message) = workload
-        {
-            return failed(message.clone());
-        }
-        if !is_there {
-            return failed("there is no workload to scale yet".to_owned());
-        }
-        for object in objects {
-            match self.apply(object, false).await {
-                Ok(_) => {}
-                Err(error @ ApplyError::Foreign { .. }) => {
-                    return Some(Verdict { holds: false, reason: "Conflict", message: error.to_string() });
-                }
-                Err(error) => return failed(error.to_string()),
-            }
-        }
-        let message = "the autoscaler is as it should be".to_owned();
-        Some(Verdict { holds: true, reason: "ScaledObjectCreated", message })
-    }
-
-    /// While scaling is manual nothing else may set the number of replicas: the scaler goes before the workload is
-    /// written. A predecessor's scaler has no label of ours: the status names it.
-    async fn delete_scalers(&mut self, previous: &Status) -> Result<(), kube::Error> {
-        for kind in [Kind::ScaledObject, Kind::ScaledJob, Kind::TriggerAuthentication] {
-            for (key, live) in self.controller.view.children(self.key) {
-                if key.kind == kind && is_ours(self.actor, &live.body()) {
-                    self.controller.applier.delete(&key, Some(&live.uid)).await?;
-                }
-            }
-        }
-        if previous.scaled_object_ref.is_none() {
-            return Ok(());
-        }
-        let auth = format!("{}-trigger-auth", self.key.name);
-        for (kind, name) in [(Kind::ScaledObject, &self.key.name), (Kind::TriggerAuthentication, &auth)] {
-            let key = self.object_key(kind, name);
-            let live = self.controller.applier.find(&key).await?;
-            if let Some(live) = live.filter(|live| is_ours(self.actor, &live.body())) {
-                self.controller.applier.delete(&key, Some(&live.uid)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Objects of this actor that are no longer wanted, e.g. the workload of another kind (contract operator §7.4).
-    async fn delete_unwanted(&mut self) -> Result<(), kube::Error> {
-        for (key, live) in self.controller.view.children(self.key) {
-            if !self.wanted.contains(&key) && is_ours(self.actor, &live.body()) {
-                self.controller.applier.delete(&key, Some(&live.uid)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn apply(&mut self, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
-        self.wanted.insert(self.object_key(object.kind, &object.name));
-        let applied = self.controller.applier.apply(Some(self.actor), object, is_new).await;
-        self.note_refusal(applied)
-    }
-
-    fn note_refusal(&mut self, applied: Result<Applied, ApplyError>) -> Result<Applied, ApplyError> {
-        if let Err(ApplyError::Refused { again, .. }) = &applied {
-            self.look_again(*again);
-        }
-        applied
-    }
-
-    fn look_again(&mut self, after: Duration) {
-        self.again = Some(self.again.map_or(after, |known| known.min(after)));
-    }
-
-    fn object_key(&self, kind: Kind, name: &str) -> ObjectKey {
-        ObjectKey { kind, namespace: self.key.namespace.clone(), name: name.to_owned() }
-    }
-}
-
 /// The kind of the object that runs an actor's pods.
 pub(super) fn workload_kind(actor: &Actor) -> Kind {
     use asya_manifest::WorkloadKind;
@@ -701,10 +443,6 @@ fn no_transport(problem: &str) -> Verdict {
 
 fn transport_known() -> Verdict {
     Verdict { holds: true, reason: "TransportValidated", message: "the transport is known".to_owned() }
-}
-
-fn transport_unknown() -> Verdict {
-    transport_known()
 }
 
 /// A refused actor keeps the scaler that it has.

@@ -6,6 +6,8 @@
 //! What it is not: the only place where manifests are checked. Servers without CEL, and objects admitted under an older
 //! definition, are why the controller checks again.
 
+mod convert;
+mod markdown;
 mod pod;
 mod rules;
 mod schema;
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 
 use crate::resource::{CRD_NAME, VERSION};
 use crate::status::Status;
+pub use convert::convert;
+pub use markdown::markdown;
 use schema::Defaults;
 
 /// The whole definition.
@@ -66,9 +70,7 @@ fn spec() -> Value {
     let mut schema = schema::of::<Spec>(Defaults::Written);
     let fields = &mut schema["properties"];
     fields["workload"]["properties"]["template"] = pod::template();
-    let sidecar = &mut fields["sidecar"]["properties"];
-    sidecar["resources"] = pod::resources();
-    sidecar["env"]["items"]["properties"]["value"] = pod::value();
+    fields["sidecar"]["properties"]["resources"] = pod::resources();
     let retry = &mut fields["retry"]["properties"];
     let mut unquoted = retry["on"].clone();
     unquoted["description"] = "What an unquoted `on` becomes on its way: the same as `on`.".into();

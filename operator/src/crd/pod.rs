@@ -47,20 +47,12 @@ fn container() -> Value {
             "command": list("Entry point.", json!({"type": "string"})),
             "args": list("Arguments.", json!({"type": "string"})),
             "env": list("Environment variables.", named("A variable.", json!({
-                "value": value(),
+                "value": {"type": "string", "description": "Its value: text. Numbers and booleans need quotes."},
                 "valueFrom": open("A source of the value.", json!({})),
             }))),
             "volumeMounts": list("Mounted volumes.", named("A mount.", json!({"mountPath": {"type": "string"}}))),
         }),
     )
-}
-
-/// The value of a variable. It lets integers in only for a rule to say that they need quotes.
-pub(super) fn value() -> Value {
-    json!({
-        "x-kubernetes-int-or-string": true,
-        "description": "Its value: text. Numbers and booleans need quotes.",
-    })
 }
 
 /// `ResourceRequirements`.

@@ -60,9 +60,13 @@ const CONTAINER: &str = "spec.workload.template.spec.containers[]";
 
 /// All of them, in the order of the page.
 ///
+/// Stored objects of before may break every rule and lack every field, and must still take a status and lose their
+/// finalizer: the server lets a broken rule pass where nothing changed, but not an expression that fails. Hence `has`
+/// before each use of a field.
+///
 /// Rules on the whole object hold when it is created only: an object that an earlier operator let through keeps its name,
 /// and must still take a status and lose its finalizer. A new object has no status yet (the server drops it).
-pub(super) const RULES: [Rule; 24] = [
+pub(super) const RULES: [Rule; 21] = [
     rule(
         "",
         "has(self.status) || size(self.metadata.name) <= 63",
@@ -77,7 +81,7 @@ pub(super) const RULES: [Rule; 24] = [
     .field(".metadata.name"),
     rule(
         "",
-        "has(self.status) || !(self.spec.workload.kind == 'StatefulSet' || (has(self.spec.workload.type) && self.spec.workload.type == 'StatefulSet' && self.spec.workload.kind == 'Deployment')) || (size(self.metadata.name) <= 52 && !self.metadata.name.contains('.') && (has(self.spec.workload.serviceName) || self.metadata.name.matches('^[a-z]')))",
+        "has(self.status) || !has(self.spec) || !has(self.spec.workload) || !(self.spec.workload.kind == 'StatefulSet' || (has(self.spec.workload.type) && self.spec.workload.type == 'StatefulSet' && self.spec.workload.kind == 'Deployment')) || (size(self.metadata.name) <= 52 && !self.metadata.name.contains('.') && (has(self.spec.workload.serviceName) || self.metadata.name.matches('^[a-z]')))",
         "the name of a StatefulSet has at most 52 characters, no dots, and begins with a letter unless spec.workload.serviceName is set: choose another metadata.name",
     )
     .field(".metadata.name"),
@@ -114,60 +118,53 @@ pub(super) const RULES: [Rule; 24] = [
     .field(".type"),
     rule(
         "spec.workload",
-        "!has(self.template.spec.restartPolicy) || ((self.kind != 'Deployment' ? self.kind : (has(self.type) ? self.type : self.kind)) == 'Job' ? self.template.spec.restartPolicy != 'Always' : self.template.spec.restartPolicy == 'Always')",
+        "!has(self.template) || !has(self.template.spec) || !has(self.template.spec.restartPolicy) || ((self.kind != 'Deployment' ? self.kind : (has(self.type) ? self.type : self.kind)) == 'Job' ? self.template.spec.restartPolicy != 'Always' : self.template.spec.restartPolicy == 'Always')",
         "this restartPolicy does not fit the kind of workload: a Job takes OnFailure or Never, others take Always (or remove it)",
     )
     .field(".template.spec.restartPolicy"),
     rule(
         "spec.workload",
-        "self.runtime == 'native' || self.template.spec.containers.all(c, c.name != 'asya-runtime' || !has(c.command) || size(c.command) == 0)",
+        "self.runtime == 'native' || !has(self.template) || !has(self.template.spec) || !has(self.template.spec.containers) || self.template.spec.containers.all(c, !has(c.name) || c.name != 'asya-runtime' || !has(c.command) || size(c.command) == 0)",
         "the container asya-runtime must not set a command: remove it, the runtime's command is set by itself (args and spec.workload.pythonExecutable are allowed; a program that speaks the protocol itself needs spec.workload.runtime: native)",
     )
     .field(".template.spec.containers"),
     rule(
         POD,
-        "self.containers.all(c, c.name != 'asya-sidecar')",
+        "!has(self.containers) || self.containers.all(c, !has(c.name) || c.name != 'asya-sidecar')",
         "the container name asya-sidecar is reserved: remove it, the sidecar is added by itself; see spec.sidecar",
     )
     .field(".containers"),
     rule(
         POD,
-        "!has(self.initContainers) || self.initContainers.all(c, c.name != 'asya-sidecar')",
+        "!has(self.initContainers) || self.initContainers.all(c, !has(c.name) || c.name != 'asya-sidecar')",
         "the init container name asya-sidecar is reserved: remove it, the sidecar is added by itself; see spec.sidecar",
     )
     .field(".initContainers"),
     rule(
         POD,
-        "self.containers.exists(c, c.name == 'asya-sidecar') || self.containers.exists_one(c, c.name == 'asya-runtime')",
+        "!has(self.containers) || self.containers.exists(c, has(c.name) && c.name == 'asya-sidecar') || self.containers.exists_one(c, has(c.name) && c.name == 'asya-runtime')",
         "expected exactly one container named asya-runtime: it is the one that holds the handler; rename the others",
     )
-    .detail("self.containers.exists(c, c.name == 'asya-runtime') ? 'expected exactly one container named asya-runtime, found more: rename or remove the others' : 'expected exactly one container named asya-runtime, found none: give this name to the one that holds the handler'")
+    .detail("self.containers.exists(c, has(c.name) && c.name == 'asya-runtime') ? 'expected exactly one container named asya-runtime, found more: rename or remove the others' : 'expected exactly one container named asya-runtime, found none: give this name to the one that holds the handler'")
     .field(".containers"),
     rule(
         POD,
-        "!has(self.volumes) || self.volumes.all(v, !(v.name in ['socket-dir', 'tmp', 'asya-runtime']))",
+        "!has(self.volumes) || self.volumes.all(v, !has(v.name) || !(v.name in ['socket-dir', 'tmp', 'asya-runtime']))",
         "the volume names socket-dir, tmp and asya-runtime are reserved: these volumes are added by themselves; choose another name",
     )
     .field(".volumes"),
     rule(
         CONTAINER,
-        "self.name != 'asya-runtime' || !has(self.volumeMounts) || self.volumeMounts.all(m, !has(m.mountPath) || !(m.mountPath in ['/var/run/asya', '/var/run/asya/', '/opt/asya/asya_runtime.py']))",
+        "!has(self.name) || self.name != 'asya-runtime' || !has(self.volumeMounts) || self.volumeMounts.all(m, !has(m.mountPath) || !(m.mountPath in ['/var/run/asya', '/var/run/asya/', '/opt/asya/asya_runtime.py']))",
         "/var/run/asya and /opt/asya/asya_runtime.py are where the runtime's own volumes are mounted: mount yours elsewhere",
     )
     .field(".volumeMounts"),
-    rule("spec.sidecar.env[].value", TEXT, TEXT_HINT),
-    rule("spec.workload.template.spec.containers[].env[].value", TEXT, TEXT_HINT),
-    rule("spec.workload.template.spec.initContainers[].env[].value", TEXT, TEXT_HINT),
 ];
 
 const DURATION: &str = "self.matches('^(0|([0-9]+(\\\\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))+)$')";
 const DURATION_HINT: &str = "not a duration: write it like 500ms, 30s or 1h30m";
 const NAME: &str = "self.matches('^[^,\\\\s]+$')";
 const NAME_HINT: &str = "not an exception name or error code: give one name per item, e.g. ConnectionError";
-
-/// `==` on a type would be reckoned as dear as on the longest text.
-const TEXT: &str = "type(self) in [string]";
-const TEXT_HINT: &str = "the value of a variable is text: write it in quotes";
 
 /// Linux starts no process with a longer variable (`MAX_ARG_STRLEN`).
 const LONGEST_VARIABLE: u32 = 131_072;
@@ -188,12 +185,32 @@ const BOUNDS: [(&str, &str, u32); 21] = [
     ("spec.sidecar.env[].value", "maxLength", LONGEST_VARIABLE),
     ("spec.workload.template.spec.containers", "maxItems", 100),
     ("spec.workload.template.spec.containers[].env", "maxItems", 2000),
-    ("spec.workload.template.spec.containers[].env[].value", "maxLength", LONGEST_VARIABLE),
-    ("spec.workload.template.spec.containers[].volumeMounts", "maxItems", 500),
-    ("spec.workload.template.spec.containers[].volumeMounts[].mountPath", "maxLength", 4096),
+    (
+        "spec.workload.template.spec.containers[].env[].value",
+        "maxLength",
+        LONGEST_VARIABLE,
+    ),
+    (
+        "spec.workload.template.spec.containers[].volumeMounts",
+        "maxItems",
+        500,
+    ),
+    (
+        "spec.workload.template.spec.containers[].volumeMounts[].mountPath",
+        "maxLength",
+        4096,
+    ),
     ("spec.workload.template.spec.initContainers", "maxItems", 100),
-    ("spec.workload.template.spec.initContainers[].env", "maxItems", 2000),
-    ("spec.workload.template.spec.initContainers[].env[].value", "maxLength", LONGEST_VARIABLE),
+    (
+        "spec.workload.template.spec.initContainers[].env",
+        "maxItems",
+        2000,
+    ),
+    (
+        "spec.workload.template.spec.initContainers[].env[].value",
+        "maxLength",
+        LONGEST_VARIABLE,
+    ),
     ("spec.workload.template.spec.volumes", "maxItems", 1000),
 ];
 
@@ -219,9 +236,11 @@ pub(super) fn add_to(object: &mut Value) {
 
 /// The schema of one field.
 fn find<'a>(object: &'a mut Value, at: &str) -> &'a mut Value {
-    at.split('.').filter(|key| !key.is_empty()).fold(object, |schema, key| {
-        let (name, is_list) = key.strip_suffix("[]").map_or((key, false), |name| (name, true));
-        let property = &mut schema["properties"][name];
-        if is_list { &mut property["items"] } else { property }
-    })
+    at.split('.')
+        .filter(|key| !key.is_empty())
+        .fold(object, |schema, key| {
+            let (name, is_list) = key.strip_suffix("[]").map_or((key, false), |name| (name, true));
+            let property = &mut schema["properties"][name];
+            if is_list { &mut property["items"] } else { property }
+        })
 }

@@ -65,7 +65,10 @@ fn structural(schema: &Value, defaults: Defaults) -> Value {
         to.insert("properties".to_owned(), properties.collect());
     }
     for keyword in ["items", "additionalProperties"] {
-        if let Some(inner) = from.get(keyword).filter(|inner| inner.is_object() || keyword == "items") {
+        if let Some(inner) = from
+            .get(keyword)
+            .filter(|inner| inner.is_object() || keyword == "items")
+        {
             to.insert(keyword.to_owned(), structural(inner, defaults));
         }
     }
@@ -80,7 +83,9 @@ fn structural(schema: &Value, defaults: Defaults) -> Value {
 /// An optional type without its `null`, and the words of an enumeration in one list.
 fn one_variant(schema: &Value) -> Value {
     let mut schema = schema.clone();
-    let Some(own) = schema.as_object_mut() else { return schema };
+    let Some(own) = schema.as_object_mut() else {
+        return schema;
+    };
     if let Some(Value::Array(variants)) = own.remove("anyOf") {
         let mut variants = variants.into_iter().filter(|variant| variant["type"] != "null");
         if let Some(Value::Object(variant)) = variants.next() {
@@ -91,7 +96,9 @@ fn one_variant(schema: &Value) -> Value {
         return one_variant(&schema);
     }
     if let Some(Value::Array(variants)) = own.remove("oneOf") {
-        let words = variants.iter().filter_map(|variant| variant.get("const").cloned());
+        let words = variants
+            .iter()
+            .filter_map(|variant| variant.get("const").cloned());
         own.insert("enum".to_owned(), words.collect());
         own.insert("type".to_owned(), "string".into());
     }
@@ -104,14 +111,20 @@ fn one_variant(schema: &Value) -> Value {
 fn type_of(schema: &Map<String, Value>) -> Option<&str> {
     match schema.get("type")? {
         Value::String(kind) => Some(kind),
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+        Value::Array(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|kind| *kind != "null"),
         _ => None,
     }
 }
 
 /// OpenAPI has no unsigned formats; 32 bits are what the fields of Kubernetes hold that these become.
 fn as_signed(schema: &mut Map<String, Value>) {
-    let unsigned = schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint"));
+    let unsigned = schema
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|format| format.starts_with("uint"));
     if unsigned {
         schema.insert("format".to_owned(), "int32".into());
         schema.entry("maximum").or_insert_with(|| i32::MAX.into());
@@ -125,7 +138,10 @@ fn worth_writing(default: &Value) -> Option<Value> {
         Value::Null => None,
         Value::String(text) if text.is_empty() => None,
         Value::Array(items) if items.is_empty() => None,
-        Value::Object(members) => members.values().any(|member| worth_writing(member).is_some()).then(|| json!({})),
+        Value::Object(members) => members
+            .values()
+            .any(|member| worth_writing(member).is_some())
+            .then(|| json!({})),
         other => Some(other.clone()),
     }
 }

@@ -22,8 +22,12 @@ pub fn contains(live: &Value, desired: &Value) -> Option<String> {
         return (live != desired).then(String::new);
     };
     // Objects out of a list do not say what they are.
-    let members = desired.iter().filter(|(key, _)| *key != "apiVersion" && *key != "kind");
-    members.into_iter().find_map(|(key, value)| member(live, key, value, Place::Other))
+    let members = desired
+        .iter()
+        .filter(|(key, _)| *key != "apiVersion" && *key != "kind");
+    members
+        .into_iter()
+        .find_map(|(key, value)| member(live, key, value, Place::Other))
 }
 
 /// What the parent says about a value.
@@ -78,7 +82,9 @@ fn object(live: &Map<String, Value>, key: &str, desired: &Map<String, Value>) ->
     {
         return Some(extra.clone());
     }
-    desired.iter().find_map(|(key, value)| member(live, key, value, place))
+    desired
+        .iter()
+        .find_map(|(key, value)| member(live, key, value, place))
 }
 
 /// Maps that belong to one writer as a whole, so that an additional member is drift.
@@ -96,7 +102,10 @@ fn list(live: &[Value], key: &str, desired: &[Value]) -> Option<String> {
     if is_keyed {
         return desired.iter().find_map(|item| {
             let wanted = merge_key(key, item)?;
-            match live.iter().find(|other| merge_key(key, other).as_ref() == Some(&wanted)) {
+            match live
+                .iter()
+                .find(|other| merge_key(key, other).as_ref() == Some(&wanted))
+            {
                 Some(found) => value(found, key, item).map(|rest| join(&format!("[{wanted}]"), &rest)),
                 None => Some(format!("[{wanted}]")),
             }
@@ -109,7 +118,9 @@ fn list(live: &[Value], key: &str, desired: &[Value]) -> Option<String> {
         return Some(String::new());
     }
     let mut pairs = live.iter().zip(desired).enumerate();
-    pairs.find_map(|(index, (live, desired))| value(live, key, desired).map(|rest| join(&format!("[{index}]"), &rest)))
+    pairs.find_map(|(index, (live, desired))| {
+        value(live, key, desired).map(|rest| join(&format!("[{index}]"), &rest))
+    })
 }
 
 /// Fields that make up an element's identity, of the lists that Kubernetes merges.
@@ -172,7 +183,11 @@ fn same_quantity(live: &Value, desired: &Value) -> bool {
 }
 
 fn join(first: &str, rest: &str) -> String {
-    if rest.is_empty() || rest.starts_with('[') { format!("{first}{rest}") } else { format!("{first}.{rest}") }
+    if rest.is_empty() || rest.starts_with('[') {
+        format!("{first}{rest}")
+    } else {
+        format!("{first}.{rest}")
+    }
 }
 
 #[cfg(test)]

@@ -29,5 +29,10 @@ pub fn runtime_config_map(namespace: &str, script: &Script) -> Object {
         },
         "data": { KEY: script.text },
     });
-    Object { kind: Kind::ConfigMap, namespace: namespace.to_owned(), name: NAME.to_owned(), body }
+    Object {
+        kind: Kind::ConfigMap,
+        namespace: namespace.to_owned(),
+        name: NAME.to_owned(),
+        body,
+    }
 }

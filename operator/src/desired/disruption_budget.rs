@@ -14,8 +14,15 @@ const UNHEALTHY_POD_POLICY_SINCE: u32 = 27;
 /// Jobs, and where it is switched off.
 pub(super) fn object(inputs: &Inputs<'_>) -> Option<Object> {
     let spec = &inputs.actor.spec;
-    let most = if spec.scaling.enabled { spec.scaling.max_replicas } else { spec.workload.replicas };
-    let is_wanted = spec.workload.disruption_budget.unwrap_or(inputs.defaults.disruption_budgets);
+    let most = if spec.scaling.enabled {
+        spec.scaling.max_replicas
+    } else {
+        spec.workload.replicas
+    };
+    let is_wanted = spec
+        .workload
+        .disruption_budget
+        .unwrap_or(inputs.defaults.disruption_budgets);
     if !is_wanted || most <= 1 || spec.workload.effective_kind() == WorkloadKind::Job {
         return None;
     }
@@ -27,5 +34,11 @@ pub(super) fn object(inputs: &Inputs<'_>) -> Option<Object> {
         budget["unhealthyPodEvictionPolicy"] = "AlwaysAllow".into();
     }
     let name = inputs.actor.name.clone();
-    Some(metadata::owned(inputs.actor, Kind::PodDisruptionBudget, name, BTreeMap::new(), json!({ "spec": budget })))
+    Some(metadata::owned(
+        inputs.actor,
+        Kind::PodDisruptionBudget,
+        name,
+        BTreeMap::new(),
+        json!({ "spec": budget }),
+    ))
 }

@@ -34,7 +34,9 @@ pub enum DesiredError {
         role: String,
     },
     /// The transport lacks a setting that the scaler needs (contract operator §9.2).
-    #[error("transport {transport:?} has no {setting}, which the {trigger} scaler needs; set config.{setting} in the operator's registry")]
+    #[error(
+        "transport {transport:?} has no {setting}, which the {trigger} scaler needs; set config.{setting} in the operator's registry"
+    )]
     MissingSetting {
         /// Name in the registry.
         transport: String,

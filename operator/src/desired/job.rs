@@ -22,7 +22,13 @@ pub(super) fn object(inputs: &Inputs<'_>) -> Result<Object, DesiredError> {
         "backoffLimit": BACKOFF_LIMIT,
         "template": template,
     });
-    Ok(metadata::owned(inputs.actor, Kind::Job, inputs.actor.name.clone(), annotations, json!({ "spec": spec })))
+    Ok(metadata::owned(
+        inputs.actor,
+        Kind::Job,
+        inputs.actor.name.clone(),
+        annotations,
+        json!({ "spec": spec }),
+    ))
 }
 
 /// Refuses what a Job cannot do, rather than leaving it out.

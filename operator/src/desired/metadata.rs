@@ -42,5 +42,10 @@ pub(super) fn owned(
     body["apiVersion"] = api_version.into();
     body["kind"] = kind_name.into();
     body["metadata"] = metadata;
-    Object { kind, namespace: actor.namespace.clone(), name, body }
+    Object {
+        kind,
+        namespace: actor.namespace.clone(),
+        name,
+        body,
+    }
 }

@@ -18,6 +18,7 @@ mod scaler;
 mod selector;
 pub mod service_account;
 mod statefulset;
+mod strategy;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub use config_map::runtime_config_map;
 pub use error::DesiredError;
 pub use job::TEMPLATE_HASH;
 pub use replicas::{REPLICAS_MANAGER, replicas_handover};
+pub use strategy::{STRATEGY_MANAGER, strategy_change};
 
 use asya_manifest::WorkloadKind;
 use serde_json::Value;

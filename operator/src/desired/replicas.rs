@@ -30,7 +30,9 @@ pub fn replicas_handover(live: &Value, desired: &Value) -> Option<Value> {
         return None;
     }
     let replicas = live.pointer("/spec/replicas")?;
-    let managers = live.pointer("/metadata/managedFields").and_then(Value::as_array)?;
+    let managers = live
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)?;
     let owns = |manager: &&Value| manager.pointer("/fieldsV1/f:spec/f:replicas").is_some();
     let mut owners = managers.iter().filter(owns).peekable();
     owners.peek()?;

@@ -26,7 +26,10 @@ pub(super) fn labels(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
         (WORKLOAD_LABEL.to_owned(), label_value(kind).to_owned()),
     ]);
     let own_app = actor.spec.workload.template.metadata.pointer("/labels/app");
-    if own_app.and_then(Value::as_str).is_none_or(|app| app == actor.name) {
+    if own_app
+        .and_then(Value::as_str)
+        .is_none_or(|app| app == actor.name)
+    {
         labels.insert("app".to_owned(), actor.name.clone());
     }
     labels

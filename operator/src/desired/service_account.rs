@@ -29,28 +29,50 @@ impl Account {
             return Ok(None);
         };
         let actor = inputs.actor;
-        let role = actor.annotations.get(ROLE_ANNOTATION).or(sqs.actor_role_arn.as_ref());
+        let role = actor
+            .annotations
+            .get(ROLE_ANNOTATION)
+            .or(sqs.actor_role_arn.as_ref());
         let role = role.filter(|role| !role.is_empty());
         let name = format!("asya-{}", actor.name);
         let chosen = chosen(&actor.spec.workload.template.spec).filter(|account| *account != name);
         match (role, chosen) {
-            (Some(role), Some(account)) => {
-                Err(DesiredError::ServiceAccountConflict { account: account.to_owned(), own: name, role: role.clone() })
-            }
-            (Some(role), None) => Ok(Some(Self { name, role: Some(role.clone()) })),
+            (Some(role), Some(account)) => Err(DesiredError::ServiceAccountConflict {
+                account: account.to_owned(),
+                own: name,
+                role: role.clone(),
+            }),
+            (Some(role), None) => Ok(Some(Self {
+                name,
+                role: Some(role.clone()),
+            })),
             (None, None) if sqs.service_account_per_actor => Ok(Some(Self { name, role: None })),
             (None, _) => Ok(None),
         }
     }
 
     pub(super) fn object(&self, inputs: &Inputs<'_>) -> Object {
-        let annotations = self.role.iter().map(|role| (ROLE_ANNOTATION, role.clone())).collect::<BTreeMap<_, _>>();
-        metadata::owned(inputs.actor, Kind::ServiceAccount, self.name.clone(), annotations, json!({}))
+        let annotations = self
+            .role
+            .iter()
+            .map(|role| (ROLE_ANNOTATION, role.clone()))
+            .collect::<BTreeMap<_, _>>();
+        metadata::owned(
+            inputs.actor,
+            Kind::ServiceAccount,
+            self.name.clone(),
+            annotations,
+            json!({}),
+        )
     }
 }
 
 /// What the template says, in either spelling.
 fn chosen(pod: &Value) -> Option<&str> {
-    let field = |name: &str| pod.get(name).and_then(Value::as_str).filter(|name| !name.is_empty());
+    let field = |name: &str| {
+        pod.get(name)
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty())
+    };
     field("serviceAccountName").or_else(|| field("serviceAccount"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{DesiredError, Inputs, Kind, Object, deployment, metadata, pod, replicas, selector};
+use super::{DesiredError, Inputs, Kind, Object, metadata, pod, replicas, selector};
 
 /// Longest name of a StatefulSet whose pods can be made: `<name>-<10 digits of a revision>` is a label value.
 const LONGEST_NAME: usize = 52;
@@ -15,7 +15,9 @@ pub(super) fn object(inputs: &Inputs<'_>) -> Result<Object, DesiredError> {
     if actor.name.len() > LONGEST_NAME {
         return Err(DesiredError::Name {
             name: actor.name.clone(),
-            message: format!("a StatefulSet's name has at most {LONGEST_NAME} characters; choose a shorter name or another kind"),
+            message: format!(
+                "a StatefulSet's name has at most {LONGEST_NAME} characters; choose a shorter name or another kind"
+            ),
         });
     }
     let labels = selector::labels(inputs);
@@ -30,23 +32,36 @@ pub(super) fn object(inputs: &Inputs<'_>) -> Result<Object, DesiredError> {
         spec["volumeClaimTemplates"] = claims.clone().into();
     }
     if let Some(strategy) = &workload.strategy {
-        spec["updateStrategy"] = deployment::whole_strategy(strategy);
+        spec["updateStrategy"] = strategy.clone();
     }
     if let Some(replicas) = replicas::written(inputs) {
         spec["replicas"] = replicas.into();
     }
-    Ok(metadata::owned(actor, Kind::StatefulSet, actor.name.clone(), BTreeMap::new(), json!({ "spec": spec })))
+    Ok(metadata::owned(
+        actor,
+        Kind::StatefulSet,
+        actor.name.clone(),
+        BTreeMap::new(),
+        json!({ "spec": spec }),
+    ))
 }
 
 /// The name of the Service, which has to be a DNS label that begins with a letter.
 fn service_name<'a>(inputs: &Inputs<'a>) -> Result<&'a str, DesiredError> {
     let actor = inputs.actor;
-    let given = actor.spec.workload.service_name.as_deref().filter(|name| !name.is_empty());
+    let given = actor
+        .spec
+        .workload
+        .service_name
+        .as_deref()
+        .filter(|name| !name.is_empty());
     let name = given.unwrap_or(&actor.name);
     let is_label = name.len() <= 63
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.ends_with(|last: char| last.is_ascii_lowercase() || last.is_ascii_digit())
-        && name.chars().all(|each| each.is_ascii_lowercase() || each.is_ascii_digit() || each == '-');
+        && name
+            .chars()
+            .all(|each| each.is_ascii_lowercase() || each.is_ascii_digit() || each == '-');
     if is_label {
         return Ok(name);
     }
@@ -69,5 +84,11 @@ pub(super) fn service(inputs: &Inputs<'_>) -> Option<Object> {
         "publishNotReadyAddresses": true,
         "selector": selector::labels(inputs),
     });
-    Some(metadata::owned(inputs.actor, Kind::Service, name, BTreeMap::new(), json!({ "spec": spec })))
+    Some(metadata::owned(
+        inputs.actor,
+        Kind::Service,
+        name,
+        BTreeMap::new(),
+        json!({ "spec": spec }),
+    ))
 }

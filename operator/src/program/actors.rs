@@ -5,17 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::metrics::{ACTOR_STATUS, QUEUE_MESSAGES, help};
 use crate::report::Observer;
 use crate::resource::AsyncActor;
 use crate::status::Status;
 
-/// Keeps what is needed of each actor, and tells the next observer.
+/// Keeps what is needed of each actor, and tells the next observer if there is one.
+#[derive(Default)]
 pub(super) struct Actors {
     seen: Mutex<BTreeMap<(String, String), Seen>>,
-    next: Arc<dyn Observer>,
+    next: OnceLock<Arc<dyn Observer>>,
 }
 
 #[derive(Debug)]
@@ -26,11 +27,9 @@ struct Seen {
 }
 
 impl Actors {
-    pub(super) fn new(next: Arc<dyn Observer>) -> Self {
-        Self {
-            seen: Mutex::default(),
-            next,
-        }
+    /// Tells `next` as well from now on. The first one stays.
+    pub(super) fn tell(&self, next: Arc<dyn Observer>) {
+        let _first = self.next.set(next);
     }
 
     /// As text of Prometheus.
@@ -71,7 +70,9 @@ impl Observer for Actors {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, seen);
-        self.next.observed(actor, status);
+        if let Some(next) = self.next.get() {
+            next.observed(actor, status);
+        }
     }
 
     fn deleted(&self, namespace: &str, name: &str) {
@@ -80,18 +81,21 @@ impl Observer for Actors {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&key);
-        self.next.deleted(namespace, name);
+        if let Some(next) = self.next.get() {
+            next.deleted(namespace, name);
+        }
     }
 
     fn synced(&self) {
-        self.next.synced();
+        if let Some(next) = self.next.get() {
+            next.synced();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Nobody;
 
     fn actor(name: &str) -> AsyncActor {
         let mut actor = AsyncActor::default();
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn each_actor_has_one_status_and_none_when_it_is_gone() {
-        let actors = Actors::new(Arc::new(Nobody));
+        let actors = Actors::default();
         for state in ["Creating", "Running"] {
             let status = Status {
                 status: Some(state.into()),

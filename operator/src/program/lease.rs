@@ -292,7 +292,7 @@ mod tests {
         // The holder's word counts, not ours.
         spec.lease_duration_seconds = Some(60);
         assert!(next(Some(&spec), "you", Duration::from_secs(59), at(9)).is_err());
-        assert!(next(Some(&spec), "you", Duration::from_secs(60), at(9)).is_ok());
+        assert!(next(Some(&spec), "you", Duration::from_mins(1), at(9)).is_ok());
     }
 
     #[test]

@@ -149,8 +149,32 @@ const METRICS: &[Metric] = &[
     metric(
         "asya_operator_broker_errors_total",
         Counter,
-        &["transport"],
+        &["transport", "reason"],
         "Calls to a broker that failed",
+    ),
+    metric(
+        "asya_operator_gateway_connected",
+        Gauge,
+        &[],
+        "1 while a stream to the gateway is open and answered",
+    ),
+    metric(
+        "asya_operator_gateway_breaks_total",
+        Counter,
+        &[],
+        "Streams to the gateway that ended or could not be opened",
+    ),
+    metric(
+        "asya_operator_gateway_reports_total",
+        Counter,
+        &[],
+        "Messages that the gateway has acknowledged",
+    ),
+    metric(
+        "asya_operator_gateway_report_lag_seconds",
+        Histogram(RECONCILE_SECONDS),
+        &[],
+        "From a change of an actor to its acknowledgement by the gateway",
     ),
 ];
 

@@ -15,7 +15,6 @@ mod help;
 mod lease;
 mod metrics;
 mod serve;
-pub mod token;
 mod variables;
 mod waiting;
 

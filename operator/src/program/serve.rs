@@ -17,7 +17,7 @@ use super::lease::Lease;
 use super::{Ending, client, metrics, waiting};
 use crate::control;
 use crate::queues::{Brokers, KubeSecrets, Owner};
-use crate::report::{Nobody, Observer};
+use crate::report::{self, Observer, Reporter};
 
 /// How long passes that have begun may take to end; with the release of the lease well below the 30 s of a pod.
 const DRAINING: Duration = Duration::from_secs(18);
@@ -57,7 +57,7 @@ async fn live(prepared: Prepared, flags: &Flags) -> Result<Ending, String> {
     let _upkeep = metrics::Upkeep::start(recorder.clone());
     let shutdown = CancellationToken::new();
     let (phase, seen) = watch::channel(Phase::Connecting);
-    let actors = Arc::new(Actors::new(Arc::new(Nobody)));
+    let actors = Arc::new(Actors::default());
     let render = {
         let actors = Arc::clone(&actors);
         Arc::new(move || recorder.render() + &actors.render())
@@ -114,6 +114,9 @@ impl Operator {
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
         tracing::info!(server = %config.cluster_url, lease_namespace = namespace, "connecting");
+        if config.accept_invalid_certs {
+            tracing::warn!("the certificate of the API server is not checked (insecure-skip-tls-verify)");
+        }
         let client = client::client(config)?;
         waiting::for_definition(&client, &prepared.namespaces, &self.phase).await?;
         let cluster = waiting::for_cluster_name(&client, prepared.cluster.clone()).await?;
@@ -218,11 +221,20 @@ async fn control(
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     let Connected { client, cluster } = connected;
+    if let Some(address) = prepared.gateway {
+        let mut options = report::Options::new(address, cluster.clone());
+        options.token = prepared.gateway_token;
+        actors.tell(Reporter::start(options, shutdown.clone()));
+    }
     let secrets = Arc::new(KubeSecrets {
         client: client.clone(),
     });
+    let mut brokers = Brokers::new(secrets, Owner { cluster });
+    if let Some(path) = prepared.ca_file {
+        brokers = brokers.trusting(path)?;
+    }
     let parts = control::Parts {
-        queues: Arc::new(Brokers::new(secrets, Owner { cluster })),
+        queues: Arc::new(brokers),
         observer: actors as Arc<dyn Observer>,
     };
     let settings = control::Settings {

@@ -42,7 +42,9 @@ pub(super) fn of_queue(queues: &Queues, queue: &str) -> Map<String, Value> {
     }
     if arguments.get("x-queue-type") == Some(&json!("quorum")) {
         let limit = if is_dead_lettered {
-            arguments.entry("x-dead-letter-strategy").or_insert(json!("at-least-once"));
+            arguments
+                .entry("x-dead-letter-strategy")
+                .or_insert(json!("at-least-once"));
             arguments.entry("x-overflow").or_insert(json!("reject-publish"));
             queues.dead_letter.max_retry_count.saturating_add(BACKSTOP)
         } else {
@@ -62,7 +64,12 @@ mod tests {
         Queues {
             auto_create: true,
             force_recreate: false,
-            dead_letter: DeadLetter { enabled: dead_letters, max_retry_count: 3, retention_days: 14, per_actor: false },
+            dead_letter: DeadLetter {
+                enabled: dead_letters,
+                max_retry_count: 3,
+                retention_days: 14,
+                per_actor: false,
+            },
             arguments: serde_json::from_str(arguments).unwrap(),
             quorum,
             name_template: "asya-{actor}".into(),
@@ -79,7 +86,10 @@ mod tests {
         });
         assert_eq!(arguments, expected);
         let arguments = Value::Object(of_queue(&queues(true, false, "{}"), "asya-x"));
-        assert_eq!(arguments, json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}));
+        assert_eq!(
+            arguments,
+            json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
+        );
     }
 
     #[test]

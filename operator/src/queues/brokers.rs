@@ -58,13 +58,17 @@ impl Brokers {
     /// When the file cannot be read, or holds no certificate: one line for the person who named it.
     pub fn trusting(mut self, authority: PathBuf) -> Result<Self, String> {
         let place = authority.display();
-        let pem = std::fs::read(&authority).map_err(|error| format!("cannot read the CA file {place}: {error}"))?;
+        let pem =
+            std::fs::read(&authority).map_err(|error| format!("cannot read the CA file {place}: {error}"))?;
         let unusable = |error: reqwest::Error| format!("the CA file {place} is not usable: {error}");
         let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(unusable)?;
         if certificates.is_empty() {
             return Err(format!("the CA file {place} holds no certificate in PEM format"));
         }
-        self.http = reqwest::Client::builder().tls_certs_merge(certificates).build().map_err(unusable)?;
+        self.http = reqwest::Client::builder()
+            .tls_certs_merge(certificates)
+            .build()
+            .map_err(unusable)?;
         self.authority = Some(authority);
         Ok(self)
     }
@@ -79,12 +83,19 @@ impl Brokers {
 
     /// As the record at a queue names the user of a queue.
     pub(super) fn owner(&self, queue: &QueueSpec) -> QueueOwner {
-        QueueOwner { cluster: self.owner.cluster.clone(), namespace: queue.namespace.clone() }
+        QueueOwner {
+            cluster: self.owner.cluster.clone(),
+            namespace: queue.namespace.clone(),
+        }
     }
 }
 
 impl Queues for Brokers {
-    fn ensure<'a>(&'a self, transport: &'a Transport, queue: &'a QueueSpec) -> BoxFuture<'a, Result<Ensured, QueueError>> {
+    fn ensure<'a>(
+        &'a self,
+        transport: &'a Transport,
+        queue: &'a QueueSpec,
+    ) -> BoxFuture<'a, Result<Ensured, QueueError>> {
         Box::pin(async move {
             let found = match &transport.broker {
                 Broker::RabbitMq(broker) => self.ensure_on_rabbitmq(broker, queue).await,
@@ -98,7 +109,11 @@ impl Queues for Brokers {
         })
     }
 
-    fn depth<'a>(&'a self, transport: &'a Transport, queue: &'a QueueSpec) -> BoxFuture<'a, Result<QueueDepth, QueueError>> {
+    fn depth<'a>(
+        &'a self,
+        transport: &'a Transport,
+        queue: &'a QueueSpec,
+    ) -> BoxFuture<'a, Result<QueueDepth, QueueError>> {
         Box::pin(async move {
             let depth = match &transport.broker {
                 Broker::RabbitMq(broker) => self.depth_on_rabbitmq(broker, queue).await,
@@ -127,6 +142,7 @@ impl Queues for Brokers {
             Ok(match counted(transport, released)? {
                 keeping::Released::Gone => Deleted::Gone,
                 keeping::Released::Kept(reason) => Deleted::Kept(reason),
+                keeping::Released::Later(reason) => Deleted::Later(reason),
             })
         })
     }
@@ -142,7 +158,8 @@ fn counted<T>(transport: &Transport, result: Result<T, QueueError>) -> Result<T,
             QueueError::RecentlyDeleted(_) => "recently_deleted",
         };
         let name = transport.name.clone();
-        metrics::counter!("asya_operator_broker_errors_total", "transport" => name, "reason" => reason).increment(1);
+        metrics::counter!("asya_operator_broker_errors_total", "transport" => name, "reason" => reason)
+            .increment(1);
     }
     result
 }
@@ -155,9 +172,13 @@ pub(super) fn explain(error: KeepError, namespace: &str, keys: &[&SecretKey]) ->
         KeepError::Refused(reason) => QueueError::Broker(reason),
         KeepError::Login(reason) if keys.is_empty() => QueueError::Credentials(reason),
         KeepError::Login(reason) => {
-            let places = keys.iter().map(|place| format!("key {:?} of Secret {:?}", place.key, place.name));
+            let places = keys
+                .iter()
+                .map(|place| format!("key {:?} of Secret {:?}", place.key, place.name));
             let places = places.collect::<Vec<_>>().join(", ");
-            QueueError::Credentials(format!("{reason}; they come from {places} in namespace {namespace:?}"))
+            QueueError::Credentials(format!(
+                "{reason}; they come from {places} in namespace {namespace:?}"
+            ))
         }
     }
 }

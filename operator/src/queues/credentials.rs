@@ -26,7 +26,11 @@ pub type SecretData = BTreeMap<String, Vec<u8>>;
 /// Where Secrets are read.
 pub trait Secrets: Send + Sync + 'static {
     /// The data of one Secret, `None` if there is no such Secret; the error is a sentence without secrets.
-    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<SecretData>, String>>;
+    fn read<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SecretData>, String>>;
 }
 
 /// Secrets of a cluster, read one by one: needs `get` and neither `list` nor `watch`.
@@ -37,13 +41,26 @@ pub struct KubeSecrets {
 }
 
 impl Secrets for KubeSecrets {
-    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<SecretData>, String>> {
+    fn read<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SecretData>, String>> {
         Box::pin(async move {
             let secrets: kube::Api<Secret> = kube::Api::namespaced(self.client.clone(), namespace);
             let reading = tokio::time::timeout(PATIENCE, secrets.get_opt(name));
-            let answer = reading.await.map_err(|_| format!("no answer of the API server within {PATIENCE:?}"))?;
+            let answer = reading
+                .await
+                .map_err(|_| format!("no answer of the API server within {PATIENCE:?}"))?;
             let secret = answer.map_err(|error| error.to_string())?;
-            Ok(secret.map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
+            Ok(secret.map(|secret| {
+                secret
+                    .data
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(key, value)| (key, value.0))
+                    .collect()
+            }))
         })
     }
 }
@@ -66,28 +83,47 @@ pub(super) struct Safe {
 
 impl Safe {
     pub(super) fn new(secrets: Arc<dyn Secrets>) -> Self {
-        Self { secrets, known: Mutex::default() }
+        Self {
+            secrets,
+            known: Mutex::default(),
+        }
     }
 
     /// The value of a key, or `None` if it is missing and optional. An error names Secret, key and namespace.
-    pub(super) async fn value(&self, namespace: &str, wanted: &SecretKey) -> Result<Option<Hidden>, QueueError> {
+    pub(super) async fn value(
+        &self,
+        namespace: &str,
+        wanted: &SecretKey,
+    ) -> Result<Option<Hidden>, QueueError> {
         let SecretKey { name, key, optional } = wanted;
         let Some(data) = self.data(namespace, name).await? else {
             return missing(*optional, || {
-                format!("Secret {name:?} is missing in namespace {namespace:?}; create it with the key {key:?}")
+                format!(
+                    "Secret {name:?} is missing in namespace {namespace:?}; create it with the key {key:?}"
+                )
             });
         };
         let Some(value) = data.get(key) else {
             return missing(*optional, || {
-                let present = data.keys().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
-                let present = if present.is_empty() { "no keys".into() } else { present };
+                let present = data
+                    .keys()
+                    .map(|key| format!("{key:?}"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                let present = if present.is_empty() {
+                    "no keys".into()
+                } else {
+                    present
+                };
                 format!(
                     "Secret {name:?} in namespace {namespace:?} has no key {key:?} (it has {present}); add the key"
                 )
             });
         };
         let text = std::str::from_utf8(value).map_err(|_| {
-            QueueError::Credentials(format!("key {key:?} of Secret {name:?} in namespace {namespace:?} is not UTF-8 text"))
+            QueueError::Credentials(format!(
+                "key {key:?} of Secret {name:?} in namespace {namespace:?} is not UTF-8 text"
+            ))
         })?;
         Ok(Some(Hidden(text.to_owned())))
     }
@@ -108,7 +144,9 @@ impl Safe {
             }
         }
         let read = self.secrets.read(namespace, name).await.map_err(|reason| {
-            QueueError::Credentials(format!("Secret {name:?} in namespace {namespace:?} cannot be read: {reason}"))
+            QueueError::Credentials(format!(
+                "Secret {name:?} in namespace {namespace:?} cannot be read: {reason}"
+            ))
         })?;
         let data = read.map(Arc::new);
         if let Some(data) = &data {
@@ -120,5 +158,9 @@ impl Safe {
 }
 
 fn missing(optional: bool, reason: impl FnOnce() -> String) -> Result<Option<Hidden>, QueueError> {
-    if optional { Ok(None) } else { Err(QueueError::Credentials(reason())) }
+    if optional {
+        Ok(None)
+    } else {
+        Err(QueueError::Credentials(reason()))
+    }
 }

@@ -52,6 +52,9 @@ pub enum Deleted {
     /// It stays because somebody needs it; the text says who or what (`holds 12 messages`, `2 consumers`,
     /// `another cluster uses it`).
     Kept(String),
+    /// Nobody needs it, but on this broker that must be so for a while before it goes (SQS: a minute); the text says
+    /// for how long. To be asked again.
+    Later(String),
 }
 
 /// When a queue may go with its actor (`spec.queue.deletionPolicy`).
@@ -86,9 +89,17 @@ pub enum QueueError {
 /// Queues of all brokers. An object-safe trait so that a dry run has none.
 pub trait Queues: Send + Sync + 'static {
     /// Makes sure of queue, dead letters and bindings, and records that this owner uses them.
-    fn ensure<'a>(&'a self, transport: &'a Transport, queue: &'a QueueSpec) -> BoxFuture<'a, Result<Ensured, QueueError>>;
+    fn ensure<'a>(
+        &'a self,
+        transport: &'a Transport,
+        queue: &'a QueueSpec,
+    ) -> BoxFuture<'a, Result<Ensured, QueueError>>;
     /// Messages of the queue.
-    fn depth<'a>(&'a self, transport: &'a Transport, queue: &'a QueueSpec) -> BoxFuture<'a, Result<QueueDepth, QueueError>>;
+    fn depth<'a>(
+        &'a self,
+        transport: &'a Transport,
+        queue: &'a QueueSpec,
+    ) -> BoxFuture<'a, Result<QueueDepth, QueueError>>;
     /// Gives the queue up, and deletes it and its own dead letters if `policy` allows and nobody else owns it.
     fn release<'a>(
         &'a self,

@@ -49,7 +49,11 @@ impl Key {
 }
 
 impl Brokers {
-    pub(super) async fn ensure_on_rabbitmq(&self, broker: &RabbitMq, queue: &QueueSpec) -> Result<Ensured, QueueError> {
+    pub(super) async fn ensure_on_rabbitmq(
+        &self,
+        broker: &RabbitMq,
+        queue: &QueueSpec,
+    ) -> Result<Ensured, QueueError> {
         let (keeper, _) = self.keeper(broker, &queue.namespace).await?;
         let wanted = Wanted {
             owner: self.owner(queue),
@@ -65,19 +69,31 @@ impl Brokers {
 
     /// From the management API where there is one; by AMQP, without what is in flight, where there is none or where
     /// it does not answer.
-    pub(super) async fn depth_on_rabbitmq(&self, broker: &RabbitMq, queue: &QueueSpec) -> Result<QueueDepth, QueueError> {
+    pub(super) async fn depth_on_rabbitmq(
+        &self,
+        broker: &RabbitMq,
+        queue: &QueueSpec,
+    ) -> Result<QueueDepth, QueueError> {
         let (keeper, password) = self.keeper(broker, &queue.namespace).await?;
         if let Some(port) = broker.management_port {
             match management::depth(&self.http, broker, port, &password, &queue.name).await {
                 Ok(Some(depth)) => return Ok(depth),
                 Ok(None) => {}
-                Err(reason) => tracing::warn!(queue = queue.name, %reason, "counting ready messages over AMQP only"),
+                Err(reason) => {
+                    tracing::warn!(queue = queue.name, %reason, "counting ready messages over AMQP only")
+                }
             }
         }
         let ready = keeper.ready(&QueueName::from_full_name(&queue.name)).await;
         match ready.map_err(|error| self.refused(error, broker, &queue.namespace))? {
-            Some(queued) => Ok(QueueDepth { queued, processing: None }),
-            None => Ok(QueueDepth { queued: 0, processing: Some(0) }),
+            Some(queued) => Ok(QueueDepth {
+                queued,
+                processing: None,
+            }),
+            None => Ok(QueueDepth {
+                queued: 0,
+                processing: Some(0),
+            }),
         }
     }
 
@@ -92,22 +108,33 @@ impl Brokers {
         let name = QueueName::from_full_name(&queue.name);
         // AMQP tells nothing of messages that somebody without a consumer holds.
         if let (ReleaseMode::IfEmpty, Some(port)) = (mode, broker.management_port)
-            && let Ok(Some(QueueDepth { processing: Some(held @ 1..), .. })) =
-                management::depth(&self.http, broker, port, &password, &queue.name).await
+            && let Ok(Some(QueueDepth {
+                processing: Some(held @ 1..),
+                ..
+            })) = management::depth(&self.http, broker, port, &password, &queue.name).await
         {
-            let released = keeper.release(&name, &self.owner(queue), ReleaseMode::Never, &arguments).await;
-            let Released::Kept(_) = released.map_err(|error| self.refused(error, broker, &queue.namespace))? else {
-                return Ok(Released::Gone);
-            };
-            return Ok(Released::Kept(format!("{} has {held} unacknowledged messages", queue.name)));
+            let released = keeper
+                .release(&name, &self.owner(queue), ReleaseMode::Never, &arguments)
+                .await;
+            released.map_err(|error| self.refused(error, broker, &queue.namespace))?;
+            return Ok(Released::Kept(format!(
+                "{} has {held} unacknowledged messages",
+                queue.name
+            )));
         }
         let released = keeper.release(&name, &self.owner(queue), mode, &arguments).await;
         released.map_err(|error| self.refused(error, broker, &queue.namespace))
     }
 
-    async fn keeper(&self, broker: &RabbitMq, namespace: &str) -> Result<(RabbitMqKeeper, Hidden), QueueError> {
+    async fn keeper(
+        &self,
+        broker: &RabbitMq,
+        namespace: &str,
+    ) -> Result<(RabbitMqKeeper, Hidden), QueueError> {
         if broker.host.is_empty() {
-            return Err(QueueError::Broker("the transport has no `host`; add it to the operator's registry".into()));
+            return Err(QueueError::Broker(
+                "the transport has no `host`; add it to the operator's registry".into(),
+            ));
         }
         let password = match &broker.password {
             Some(place) => self.safe.value(namespace, place).await?,
@@ -125,7 +152,9 @@ impl Brokers {
             authority: self.authority.clone(),
         };
         let keeper = self.rabbits.get(key, |key| RabbitMqKeeper::new(key.options()));
-        keeper.map(|keeper| (keeper, password)).map_err(|error| QueueError::Broker(error.to_string()))
+        keeper
+            .map(|keeper| (keeper, password))
+            .map_err(|error| QueueError::Broker(error.to_string()))
     }
 
     fn refused(&self, error: KeepError, broker: &RabbitMq, namespace: &str) -> QueueError {

@@ -30,7 +30,11 @@ pub(super) struct Key {
 }
 
 impl Brokers {
-    pub(super) async fn ensure_on_sqs(&self, account: &Sqs, queue: &QueueSpec) -> Result<Ensured, QueueError> {
+    pub(super) async fn ensure_on_sqs(
+        &self,
+        account: &Sqs,
+        queue: &QueueSpec,
+    ) -> Result<Ensured, QueueError> {
         not_shared(queue)?;
         let keeper = self.account(account, &queue.namespace).await?;
         let dead_letter = &account.queues.dead_letter;
@@ -50,11 +54,20 @@ impl Brokers {
         ensured.map_err(|error| self.rejected(error, account, &queue.namespace))
     }
 
-    pub(super) async fn depth_on_sqs(&self, account: &Sqs, queue: &QueueSpec) -> Result<QueueDepth, QueueError> {
+    pub(super) async fn depth_on_sqs(
+        &self,
+        account: &Sqs,
+        queue: &QueueSpec,
+    ) -> Result<QueueDepth, QueueError> {
         let keeper = self.account(account, &queue.namespace).await?;
         let depth = keeper.depth(&queue.name).await;
-        let depth = depth.map_err(|error| self.rejected(error, account, &queue.namespace))?.unwrap_or_default();
-        Ok(QueueDepth { queued: depth.ready + depth.delayed, processing: Some(depth.unsettled) })
+        let depth = depth
+            .map_err(|error| self.rejected(error, account, &queue.namespace))?
+            .unwrap_or_default();
+        Ok(QueueDepth {
+            queued: depth.ready,
+            processing: Some(depth.unsettled),
+        })
     }
 
     pub(super) async fn release_on_sqs(
@@ -64,17 +77,23 @@ impl Brokers {
         mode: ReleaseMode,
     ) -> Result<Released, QueueError> {
         if not_shared(queue).is_err() {
-            return Ok(Released::Kept(format!("{SHARED_DEAD_LETTERS} holds the dead letters of all actors")));
+            return Ok(Released::Kept(format!(
+                "{SHARED_DEAD_LETTERS} holds the dead letters of all actors"
+            )));
         }
         let keeper = self.account(account, &queue.namespace).await?;
         let own = own_dead_letters(account, queue);
-        let released = keeper.release(&queue.name, own.as_deref(), &self.owner(queue), mode).await;
+        let released = keeper
+            .release(&queue.name, own.as_deref(), &self.owner(queue), mode)
+            .await;
         released.map_err(|error| self.rejected(error, account, &queue.namespace))
     }
 
     async fn account(&self, account: &Sqs, namespace: &str) -> Result<Arc<SqsKeeper>, QueueError> {
         if account.region.is_empty() {
-            return Err(QueueError::Broker("the transport has no `region`; add it to the operator's registry".into()));
+            return Err(QueueError::Broker(
+                "the transport has no `region`; add it to the operator's registry".into(),
+            ));
         }
         let keys = match &account.credentials {
             Some(places) => {
@@ -84,8 +103,13 @@ impl Brokers {
             }
             None => None,
         };
-        let key = Key { region: account.region.clone(), endpoint: account.endpoint.clone(), keys };
-        self.accounts.get(key, |key| Ok(Arc::new(SqsKeeper::new(self.options(key)))))
+        let key = Key {
+            region: account.region.clone(),
+            endpoint: account.endpoint.clone(),
+            keys,
+        };
+        self.accounts
+            .get(key, |key| Ok(Arc::new(SqsKeeper::new(self.options(key)))))
     }
 
     async fn key(&self, namespace: &str, place: &SecretKey) -> Result<Option<Hidden>, QueueError> {
@@ -107,7 +131,9 @@ impl Brokers {
 
     fn rejected(&self, error: KeepError, account: &Sqs, namespace: &str) -> QueueError {
         let places = account.credentials.iter();
-        let places: Vec<_> = places.flat_map(|places| [&places.access_key_id, &places.secret_access_key]).collect();
+        let places: Vec<_> = places
+            .flat_map(|places| [&places.access_key_id, &places.secret_access_key])
+            .collect();
         if let KeepError::Login(_) = &error {
             for place in &places {
                 self.safe.doubt(namespace, &place.name);
@@ -120,7 +146,8 @@ impl Brokers {
 /// An actor called `dlq` would own everybody's dead letters (O-03).
 fn not_shared(queue: &QueueSpec) -> Result<(), QueueError> {
     if queue.name == SHARED_DEAD_LETTERS {
-        let text = format!("{SHARED_DEAD_LETTERS} is the dead-letter queue that all actors share; rename the actor");
+        let text =
+            format!("{SHARED_DEAD_LETTERS} is the dead-letter queue that all actors share; rename the actor");
         return Err(QueueError::Broker(text));
     }
     Ok(())
@@ -134,12 +161,22 @@ fn own_dead_letters(account: &Sqs, queue: &QueueSpec) -> Option<String> {
 /// Long enough for a call and its settling, unless it was configured.
 fn visibility(account: &Sqs, queue: &QueueSpec) -> u32 {
     let chosen = queue.processing_seconds.saturating_mul(2).max(VISIBLE_AFTER);
-    account.visibility_timeout.unwrap_or(chosen).min(MOST_VISIBLE_AFTER)
+    account
+        .visibility_timeout
+        .unwrap_or(chosen)
+        .min(MOST_VISIBLE_AFTER)
 }
 
 /// The two default tags, unless they are configured.
 fn labels(account: &Sqs, queue: &QueueSpec) -> BTreeMap<String, String> {
-    let labels = [("asya.sh/actor", &queue.actor), ("asya.sh/namespace", &queue.namespace)];
-    let labels = labels.into_iter().filter(|(key, _)| !account.tags.contains_key(*key));
-    labels.map(|(key, value)| (key.to_owned(), value.clone())).collect()
+    let labels = [
+        ("asya.sh/actor", &queue.actor),
+        ("asya.sh/namespace", &queue.namespace),
+    ];
+    let labels = labels
+        .into_iter()
+        .filter(|(key, _)| !account.tags.contains_key(*key));
+    labels
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect()
 }

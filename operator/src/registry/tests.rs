@@ -11,11 +11,11 @@ fn bad(text: &str) -> Vec<String> {
 }
 
 /// An enabled entry `one` of this type with this config.
-fn one(kind: &str, config: Value) -> String {
+fn one(kind: &str, config: &Value) -> String {
     json!({"transports": {"one": {"type": kind, "enabled": true, "config": config}}}).to_string()
 }
 
-fn rabbitmq(config: Value) -> (RabbitMq, Vec<String>) {
+fn rabbitmq(config: &Value) -> (RabbitMq, Vec<String>) {
     let (registry, warnings) = good(&one("rabbitmq", config));
     match &registry.find("one").expect("it is enabled").broker {
         Broker::RabbitMq(broker) => (broker.clone(), warnings),
@@ -23,7 +23,7 @@ fn rabbitmq(config: Value) -> (RabbitMq, Vec<String>) {
     }
 }
 
-fn sqs(config: Value) -> (Sqs, Vec<String>) {
+fn sqs(config: &Value) -> (Sqs, Vec<String>) {
     let (registry, warnings) = good(&one("sqs", config));
     match &registry.find("one").expect("it is enabled").broker {
         Broker::Sqs(broker) => (broker.clone(), warnings),
@@ -47,7 +47,7 @@ fn nothing_is_an_empty_registry() {
 
 #[test]
 fn a_rabbitmq_that_says_only_its_host_has_the_ruled_defaults() {
-    let (broker, warnings) = rabbitmq(json!({"host": "broker"}));
+    let (broker, warnings) = rabbitmq(&json!({"host": "broker"}));
     assert_eq!(warnings, Vec::<String>::new());
     let expected = RabbitMq {
         host: "broker".into(),
@@ -74,12 +74,12 @@ fn a_rabbitmq_that_says_only_its_host_has_the_ruled_defaults() {
         behavior: None,
     };
     assert_eq!(broker, expected);
-    assert_eq!(rabbitmq(json!({"host": "broker", "tls": true})).0.port, 5671);
+    assert_eq!(rabbitmq(&json!({"host": "broker", "tls": true})).0.port, 5671);
 }
 
 #[test]
 fn every_key_of_rabbitmq_is_read() {
-    let (broker, warnings) = rabbitmq(json!({
+    let (broker, warnings) = rabbitmq(&json!({
         "host": "broker", "port": 1, "username": "me", "exchange": "mine", "vhost": "v", "tls": true,
         "managementPort": 15671, "behavior": {"scaleUp": {}},
         "passwordSecretRef": {"name": "secret", "key": "password", "optional": true},
@@ -123,7 +123,7 @@ fn every_key_of_rabbitmq_is_read() {
 
 #[test]
 fn every_key_of_sqs_is_read_and_what_the_documentation_names_besides_is_a_warning() {
-    let (broker, warnings) = sqs(json!({
+    let (broker, warnings) = sqs(&json!({
         "region": "eu-west-1", "accountId": "000000000000", "endpoint": "http://localhost:4566/",
         "actorRoleArn": "arn:aws:iam::1:role/a", "visibilityTimeout": 600, "waitTimeSeconds": 5,
         "queueBaseUrl": "https://sqs/", "tags": {"team": "a"}, "serviceAccount": {"perActor": true},
@@ -172,18 +172,18 @@ fn every_key_of_sqs_is_read_and_what_the_documentation_names_besides_is_a_warnin
 #[test]
 fn a_visibility_of_nought_is_none() {
     let (broker, _) =
-        sqs(json!({"region": "r", "accountId": "1", "visibilityTimeout": 0, "waitTimeSeconds": 0}));
+        sqs(&json!({"region": "r", "accountId": "1", "visibilityTimeout": 0, "waitTimeSeconds": 0}));
     assert_eq!((broker.visibility_timeout, broker.wait_time), (None, None));
 }
 
 #[test]
 fn what_only_some_actors_need_is_a_warning() {
-    let (_, warnings) = rabbitmq(json!(null));
+    let (_, warnings) = rabbitmq(&json!(null));
     assert!(
         warnings[0].starts_with("transports.one.config.host: not set"),
         "{warnings:?}"
     );
-    let (_, warnings) = sqs(json!({}));
+    let (_, warnings) = sqs(&json!({}));
     let keys: Vec<_> = warnings
         .iter()
         .map(|line| line.split(": ").next().unwrap())
@@ -243,7 +243,7 @@ fn all_mistakes_are_found_at_once_each_with_its_path_and_a_hint() {
 
 #[test]
 fn a_password_in_clear_is_refused_and_not_repeated() {
-    let problems = bad(&one("rabbitmq", json!({"host": "h", "password": "hush-hush"})));
+    let problems = bad(&one("rabbitmq", &json!({"host": "h", "password": "hush-hush"})));
     assert_eq!(problems.len(), 1);
     assert!(
         problems[0].starts_with("transports.one.config.password: ")
@@ -285,7 +285,7 @@ fn nothing_below_a_disabled_entry_is_fatal_and_its_name_is_known_as_disabled() {
 
 #[test]
 fn a_name_that_is_not_there_is_told_with_those_that_are() {
-    let (registry, _) = good(&one("sqs", json!({"region": "r", "accountId": "1"})));
+    let (registry, _) = good(&one("sqs", &json!({"region": "r", "accountId": "1"})));
     let error = registry.find("sqs").unwrap_err().to_string();
     assert!(
         error.contains("sqs") && error.contains("not found") && error.contains("one"),
@@ -326,7 +326,7 @@ proptest::proptest! {
 
     #[test]
     fn a_password_is_never_repeated_wherever_it_stands(key in "[a-zA-Z]{1,12}") {
-        let text = one("rabbitmq", json!({"host": "h", key: {"deep": "hush-hush"}, "port": "hush-hush"}));
+        let text = one("rabbitmq", &json!({"host": "h", key: {"deep": "hush-hush"}, "port": "hush-hush"}));
         let lines = match read(&text) {
             Ok((_, warnings)) => warnings,
             Err(problems) => problems,

@@ -93,18 +93,18 @@ impl Board {
     pub(super) fn put(&self, name: Name, mut actor: Actor, now: Instant) {
         let mut state = self.state();
         if let Some(known) = state.actors.get_mut(&name) {
-            std::mem::swap(&mut known.observed_at, &mut actor.observed_at);
+            let seen_at = std::mem::replace(&mut actor.observed_at, known.observed_at);
             let is_same = *known == actor;
-            std::mem::swap(&mut known.observed_at, &mut actor.observed_at);
+            actor.observed_at = seen_at;
             if is_same {
-                known.observed_at = actor.observed_at;
+                known.observed_at = seen_at;
                 return;
             }
         }
         state.actors.insert(name.clone(), actor);
         state.tell(name, Some(now));
         drop(state);
-        self.news.notify_one();
+        self.news.notify_waiters();
     }
 
     /// An actor is gone.
@@ -113,7 +113,7 @@ impl Board {
         if state.actors.remove(&name).is_some() {
             state.tell(name, Some(now));
             drop(state);
-            self.news.notify_one();
+            self.news.notify_waiters();
         }
     }
 
@@ -127,7 +127,7 @@ impl Board {
             stream.sync = Sync::After(stream.waiting.len());
         }
         drop(state);
-        self.news.notify_one();
+        self.news.notify_waiters();
     }
 
     /// Everything is told again, without haste.
@@ -138,7 +138,7 @@ impl Board {
             state.tell(name, None);
         }
         drop(state);
-        self.news.notify_one();
+        self.news.notify_waiters();
     }
 
     /// A stream begins; returns its number. The one before is over.
@@ -146,9 +146,10 @@ impl Board {
         let mut state = self.state();
         state.streams += 1;
         let waiting: VecDeque<_> = state.actors.keys().cloned().collect();
-        let sync = match state.is_complete {
-            true => Sync::After(waiting.len()),
-            false => Sync::Open,
+        let sync = if state.is_complete {
+            Sync::After(waiting.len())
+        } else {
+            Sync::Open
         };
         let number = state.streams;
         state.stream = Some(Stream {
@@ -161,20 +162,22 @@ impl Board {
             sent: VecDeque::new(),
         });
         drop(state);
-        self.news.notify_one();
+        self.news.notify_waiters();
         number
     }
 
     /// The stream is over.
     pub(super) fn close(&self) {
         self.state().stream = None;
-        self.news.notify_one();
+        self.news.notify_waiters();
     }
 
     /// The next message of a stream; `None` when it is over.
     pub(super) async fn next(&self, number: u64) -> Option<ReportActorsRequest> {
         loop {
-            let notified = self.news.notified();
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
             {
                 let mut state = self.state();
                 let State { actors, stream, .. } = &mut *state;
@@ -183,7 +186,7 @@ impl Board {
                     return Some(request);
                 }
             }
-            notified.await;
+            news.await;
         }
     }
 
@@ -201,7 +204,7 @@ impl Board {
         let told: Vec<_> = stream.sent.drain(..count).map(|(_, since)| since).collect();
         state.acknowledged += told.len() as u64;
         drop(state);
-        self.news.notify_one();
+        self.news.notify_waiters();
         self.rest.notify_waiters();
         told
     }
@@ -315,7 +318,7 @@ mod tests {
     fn put(board: &Board, who: &str, message: &str) {
         let actor = Actor {
             message: message.to_owned(),
-            observed_at: Some(prost_types::Timestamp::default()),
+            observed_at: Some(std::time::SystemTime::now().into()),
             ..Actor::default()
         };
         board.put(name(who), actor, Instant::now());

@@ -56,8 +56,8 @@ pub(super) struct Complaint {
 }
 
 impl Complaint {
-    fn new(ailment: Ailment, text: String) -> Option<Self> {
-        Some(Self { ailment, text })
+    pub(super) fn new(ailment: Ailment, text: String) -> Self {
+        Self { ailment, text }
     }
 }
 

@@ -6,6 +6,12 @@ mod admission;
 #[expect(dead_code, reason = "not every topic uses every part")]
 mod api_proxy;
 mod pods;
+mod queues;
 mod reconcile;
 mod objects;
+mod changes;
+mod deleting;
+mod drift;
+mod faults;
+mod steady;
 mod setup;

@@ -43,7 +43,10 @@ fn pod_of(actor: &Value, mode: SidecarMode, name: &str) -> Value {
         sidecar_security: pod::hardened(),
         sidecar_mode: mode,
         gateway_url: String::new(),
-        script: Script { text: asya_runtime_protocol::PYTHON_RUNTIME.to_owned(), hash: "0123456789abcdef".to_owned() },
+        script: Script {
+            text: asya_runtime_protocol::PYTHON_RUNTIME.to_owned(),
+            hash: "0123456789abcdef".to_owned(),
+        },
         disruption_budgets: true,
         manages_queues: true,
     };
@@ -51,7 +54,10 @@ fn pod_of(actor: &Value, mode: SidecarMode, name: &str) -> Value {
         actor: &actor,
         transport: registry.find("rabbitmq").unwrap(),
         defaults: &defaults,
-        facts: &Facts { server_minor: 34, ..Facts::default() },
+        facts: &Facts {
+            server_minor: 34,
+            ..Facts::default()
+        },
     };
     let labels = BTreeMap::from([("asya.sh/asya".to_owned(), actor.name.clone())]);
     let mut made = pod::template(&inputs, &labels).unwrap();
@@ -64,13 +70,24 @@ fn pod_of(actor: &Value, mode: SidecarMode, name: &str) -> Value {
 /// A namespace that enforces the standard.
 fn restricted(cluster: &Cluster) -> String {
     let namespace = cluster.namespace();
-    cluster.kubectl(&["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"]);
+    cluster.kubectl(&[
+        "label",
+        "namespace",
+        &namespace,
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]);
     namespace
 }
 
 /// Creates a pod, refusing fields that the API server does not know.
 fn create(cluster: &Cluster, namespace: &str, pod: &Value) -> Output {
-    let arguments = ["create", "--validate=strict", "--namespace", namespace, "--filename=-"];
+    let arguments = [
+        "create",
+        "--validate=strict",
+        "--namespace",
+        namespace,
+        "--filename=-",
+    ];
     cluster.try_kubectl(&arguments, &pod.to_string())
 }
 
@@ -86,10 +103,16 @@ fn an_actor_whose_own_container_complies_is_admitted_where_pods_are_restricted()
         ("python", json!({"workload": {}})),
         ("program", json!({"workload": {"runtime": "native"}})),
         ("job", json!({"workload": {"kind": "Job"}})),
-        ("scaled-job", json!({"workload": {"kind": "Job"}, "scaling": {"enabled": true}})),
+        (
+            "scaled-job",
+            json!({"workload": {"kind": "Job"}, "scaling": {"enabled": true}}),
+        ),
     ];
     for (name, spec) in specs {
-        for (mode, suffix) in [(SidecarMode::Container, "container"), (SidecarMode::Native, "native")] {
+        for (mode, suffix) in [
+            (SidecarMode::Container, "container"),
+            (SidecarMode::Native, "native"),
+        ] {
             let pod = pod_of(&actor(&spec, &compliant()), mode, &format!("{name}-{suffix}"));
             let created = create(cluster, &namespace, &pod);
             let errors = errors(&created);
@@ -105,10 +128,17 @@ fn the_users_own_container_is_what_is_refused_and_not_the_sidecar() {
     let namespace = restricted(cluster);
     for mode in [SidecarMode::Container, SidecarMode::Native] {
         let spec = json!({"workload": {}});
-        let refused = create(cluster, &namespace, &pod_of(&actor(&spec, &json!({})), mode, "refused"));
+        let refused = create(
+            cluster,
+            &namespace,
+            &pod_of(&actor(&spec, &json!({})), mode, "refused"),
+        );
         let errors = errors(&refused);
         assert!(!refused.status.success(), "the standard is enforced");
-        assert!(errors.contains("violates PodSecurity") && errors.contains("\"asya-runtime\""), "{errors}");
+        assert!(
+            errors.contains("violates PodSecurity") && errors.contains("\"asya-runtime\""),
+            "{errors}"
+        );
         assert!(!errors.contains("asya-sidecar"), "{errors}");
     }
 }
@@ -118,7 +148,12 @@ fn a_pod_that_names_a_user_for_all_its_containers_is_admitted_too() {
     let Some(cluster) = Cluster::shared() else { return };
     let namespace = restricted(cluster);
     let mut actor = actor(&json!({"workload": {}}), &compliant());
-    actor["spec"]["workload"]["template"]["spec"]["securityContext"] = json!({"runAsUser": 5000, "fsGroup": 5000});
-    let created = create(cluster, &namespace, &pod_of(&actor, SidecarMode::Container, "own-user"));
+    actor["spec"]["workload"]["template"]["spec"]["securityContext"] =
+        json!({"runAsUser": 5000, "fsGroup": 5000});
+    let created = create(
+        cluster,
+        &namespace,
+        &pod_of(&actor, SidecarMode::Container, "own-user"),
+    );
     assert!(created.status.success(), "{}", errors(&created));
 }

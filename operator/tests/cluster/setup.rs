@@ -69,10 +69,6 @@ impl Person {
         Self { runtime, client, namespace }
     }
 
-    /// The same person in another namespace.
-    pub(crate) fn elsewhere(&self, cluster: &Cluster) -> Self {
-        Self { namespace: cluster.namespace(), ..Self::new(cluster) }
-    }
 
     /// The path of objects of a kind, or of one: `path("apps/v1", "deployments", "a")`.
     pub(crate) fn path(&self, api_version: &str, plural: &str, name: &str) -> String {

@@ -12,7 +12,16 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/asya-operato
 /// Applies the roles and the service account of the chart, as `helm install` would, and gives a kubeconfig file of
 /// that account.
 fn install_roles(cluster: &Cluster, namespace: &str, values: &[&str], directory: &Path) -> String {
-    let mut arguments = vec!["template", namespace, CHART, "--namespace", namespace];
+    // Without a cluster to ask, helm would assume a version that is long gone.
+    let mut arguments = vec![
+        "template",
+        namespace,
+        CHART,
+        "--namespace",
+        namespace,
+        "--kube-version",
+        "1.34.0",
+    ];
     for template in ["rbac", "serviceaccount"] {
         arguments.extend([
             "--show-only",
@@ -24,7 +33,7 @@ fn install_roles(cluster: &Cluster, namespace: &str, values: &[&str], directory:
         ]);
     }
     // The registry names the Secret, and the roles permit to read that one.
-    let transports = "transports.rabbitmq.enabled=true";
+    let transports = "transports.rabbitmq.config.passwordSecretRef.name=rabbitmq";
     arguments.extend(["--set", transports]);
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     let rendered = cluster.run_tool("helm", &arguments, "");

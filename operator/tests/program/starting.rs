@@ -23,14 +23,15 @@ fn it_works_without_a_lease_serves_health_and_metrics_and_ends_well_when_asked()
             &["code=\"200\"", "method=\"GET\"", "host=\"127.0.0.1:"],
         );
         assert!(listed.is_some_and(|count| count >= 1.0), "{metrics}");
-        assert_eq!(
-            series(
-                &metrics,
+        operator.wait("the controller", || {
+            let labels = ["controller=\"asyncactor\""];
+            let most = series(
+                &operator.metrics(),
                 "controller_runtime_max_concurrent_reconciles",
-                &["controller=\"asyncactor\""]
-            ),
-            Some(10.0)
-        );
+                &labels,
+            );
+            (most == Some(10.0)).then_some(())
+        });
         operator.signal(signal);
         assert_eq!(operator.ended(), 0, "{}", operator.log());
         let log = operator.log();
@@ -175,6 +176,35 @@ fn a_stranger_is_not_let_in_and_it_ends() {
         log.contains("does not know who asks") && !log.contains("no-such-token"),
         "{log}"
     );
+}
+
+#[test]
+fn it_works_without_the_gateway_that_it_is_told_of_and_goes_on_asking_for_it() {
+    let Some(cluster) = prepared() else { return };
+    let namespace = cluster.namespace();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://{nobody}");
+    let variables = [
+        ("ASYA_GATEWAY_URL", url.as_str()),
+        ("ASYA_GATEWAY_TOKEN", "hush-hush"),
+    ];
+    let operator = Operator::start_with(cluster, &namespace, &[], &variables);
+    operator.works();
+    operator.wait("a second attempt", || {
+        let breaks = series(&operator.metrics(), "asya_operator_gateway_breaks_total", &[]);
+        breaks.filter(|breaks| *breaks >= 2.0)
+    });
+    cluster.kubectl_with(&["apply", "--namespace", &namespace, "--filename", "-"], ACTOR);
+    operator.wait("the workload", || {
+        let found = cluster.try_kubectl(&["get", "deployment", "hello", "--namespace", &namespace], "");
+        found.status.success().then_some(())
+    });
+    operator.signal(Signal::TERM);
+    assert_eq!(operator.ended(), 0, "{}", operator.log());
+    assert!(!operator.log().contains("hush"), "{}", operator.log());
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl RabbitMqKeeper {
             inner
                 .with_connection(|connection| {
                     let name = name.clone();
-                    Box::pin(async move { topology::look(&connection, &name).await })
+                    Box::pin(async move { topology::look_hard(&connection, &name).await })
                 })
                 .await
         };
@@ -129,7 +129,12 @@ impl RabbitMqKeeper {
     ) -> Result<Released, KeepError> {
         let (inner, queue, owner) = (Arc::clone(&self.inner), queue.clone(), owner.clone());
         let arguments = arguments.clone();
-        finish(async move { inner.release(&queue, &owner, mode, &arguments, Scope::Everything).await }).await
+        finish(async move {
+            inner
+                .release(&queue, &owner, mode, &arguments, Scope::Everything)
+                .await
+        })
+        .await
     }
 }
 

@@ -56,23 +56,37 @@ async fn declare_exchange(connection: &Connection, settings: &Settings, passive:
 
 /// The counts of a queue, or `None` if it does not exist. Independent of its type and arguments.
 pub(super) async fn look(connection: &Connection, name: &ShortString) -> lapin::Result<Option<Counts>> {
+    match counts(connection, name).await {
+        Ok(counts) => Ok(Some(counts)),
+        Err(error) if is(&error, Refusal::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, but a queue whose node is down is an error: the broker calls that not found, too.
+pub(super) async fn look_hard(connection: &Connection, name: &ShortString) -> lapin::Result<Option<Counts>> {
+    match counts(connection, name).await {
+        Ok(counts) => Ok(Some(counts)),
+        Err(error) => match refusal(&error) {
+            Some((Refusal::NotFound, reason)) if !reason.contains(" down ") => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+async fn counts(connection: &Connection, name: &ShortString) -> lapin::Result<Counts> {
     // A channel of its own: a missing queue closes it.
     let channel = channel(connection).await?;
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    match channel
-        .queue_declare(name.clone(), options, FieldTable::default())
-        .await
-    {
-        Ok(queue) => Ok(Some(Counts {
-            ready: queue.message_count(),
-            consumers: queue.consumer_count(),
-        })),
-        Err(error) if is(&error, Refusal::NotFound) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let declaring = channel.queue_declare(name.clone(), options, FieldTable::default());
+    let queue = declaring.await?;
+    Ok(Counts {
+        ready: queue.message_count(),
+        consumers: queue.consumer_count(),
+    })
 }
 
 /// Creates a durable queue with the given arguments, or leaves an existing one as it is, whatever its arguments.
@@ -127,7 +141,11 @@ pub(super) async fn compare(
 }
 
 /// Deletes a queue: `carefully` means only if it is empty and has no consumers. One that does not exist is no error.
-pub(super) async fn delete(connection: &Connection, name: ShortString, carefully: bool) -> lapin::Result<u32> {
+pub(super) async fn delete(
+    connection: &Connection,
+    name: ShortString,
+    carefully: bool,
+) -> lapin::Result<u32> {
     let options = QueueDeleteOptions {
         if_unused: carefully,
         if_empty: carefully,
@@ -166,10 +184,7 @@ async fn bind_once(
     queue: &QueueName,
     key: &str,
 ) -> lapin::Result<()> {
-    let (Ok(name), Ok(key)) = (
-        ShortString::try_new(queue.as_str()),
-        ShortString::try_new(key),
-    ) else {
+    let (Ok(name), Ok(key)) = (ShortString::try_new(queue.as_str()), ShortString::try_new(key)) else {
         return Ok(()); // no queue has such a name
     };
     let channel = channel(connection).await?;

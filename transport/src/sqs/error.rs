@@ -33,7 +33,9 @@ where
         if LOGIN.contains(&code) {
             return KeepError::Login(format!("{place} does not accept the credentials ({code})"));
         }
-        let said = said.map(|said| format!(": {}", said.lines().next().unwrap_or_default())).unwrap_or_default();
+        let said = said
+            .map(|said| format!(": {}", said.lines().next().unwrap_or_default()))
+            .unwrap_or_default();
         return KeepError::Refused(format!("{place} refused to {action} {queue}: {code}{said}"));
     }
     let reason = match error {
@@ -45,7 +47,9 @@ where
     } else {
         "check region, endpoint and network"
     };
-    KeepError::Refused(format!("{place} is not reachable ({action} {queue}): {reason}; {hint}"))
+    KeepError::Refused(format!(
+        "{place} is not reachable ({action} {queue}): {reason}; {hint}"
+    ))
 }
 
 /// The last cause says most.

@@ -102,7 +102,13 @@ impl SqsKeeper {
         let asking = self.client().await.get_queue_url().queue_name(queue).send();
         match asking.await {
             Ok(answer) => Ok(answer.queue_url),
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_queue_does_not_exist()) => Ok(None),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(explain(&self.options, "find", queue, &error)),
         }
     }
@@ -116,7 +122,13 @@ impl SqsKeeper {
         let asking = self.client().await.get_queue_attributes().queue_url(url);
         match asking.set_attribute_names(Some(names.to_vec())).send().await {
             Ok(answer) => Ok(Some(answer.attributes.unwrap_or_default())),
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_queue_does_not_exist()) => Ok(None),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(explain(&self.options, "read the attributes of", queue, &error)),
         }
     }
@@ -124,7 +136,13 @@ impl SqsKeeper {
     async fn tags(&self, queue: &str, url: &str) -> Result<Option<HashMap<String, String>>, KeepError> {
         match self.client().await.list_queue_tags().queue_url(url).send().await {
             Ok(answer) => Ok(Some(answer.tags.unwrap_or_default())),
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_queue_does_not_exist()) => Ok(None),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(explain(&self.options, "read the tags of", queue, &error)),
         }
     }
@@ -135,12 +153,23 @@ impl SqsKeeper {
         }
         let tagging = self.client().await.tag_queue().queue_url(url);
         let tagged = tagging.set_tags(Some(tags.into_iter().collect())).send().await;
-        tagged.map(|_| ()).map_err(|error| explain(&self.options, "tag", queue, &error))
+        tagged
+            .map(|_| ())
+            .map_err(|error| explain(&self.options, "tag", queue, &error))
     }
 
     async fn untag(&self, queue: &str, url: &str, key: &str) -> Result<(), KeepError> {
-        let untagging = self.client().await.untag_queue().queue_url(url).tag_keys(key).send();
-        untagging.await.map(|_| ()).map_err(|error| explain(&self.options, "untag", queue, &error))
+        let untagging = self
+            .client()
+            .await
+            .untag_queue()
+            .queue_url(url)
+            .tag_keys(key)
+            .send();
+        untagging
+            .await
+            .map(|_| ())
+            .map_err(|error| explain(&self.options, "untag", queue, &error))
     }
 }
 
@@ -150,5 +179,7 @@ fn owner_tag(owner: &QueueOwner) -> String {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -39,7 +39,11 @@ mod tests {
             assert_eq!((read.target.as_str(), read.receives), ("arn:x", 3));
             assert_eq!(Redrive::read(&read.to_attribute()), Some(read));
         }
-        for text in ["", "{}", r#"{"deadLetterTargetArn": "arn:x", "maxReceiveCount": "many"}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"deadLetterTargetArn": "arn:x", "maxReceiveCount": "many"}"#,
+        ] {
             assert_eq!(Redrive::read(text), None);
         }
     }

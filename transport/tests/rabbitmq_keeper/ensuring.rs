@@ -18,17 +18,33 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn a_missing_queue_is_made_with_everything_around_it_however_often_it_goes() {
     let place = Place::new().await;
     let queue = QueueName::for_actor("x");
-    let expected = pairs(&[("asya", "x"), ("asya", "asya-x"), ("asya-owners.asya-x", "one/team")]);
+    let expected = pairs(&[
+        ("asya", "x"),
+        ("asya", "asya-x"),
+        ("asya-owners.asya-x", "one/team"),
+    ]);
     for _ in 0..2 {
-        assert_eq!(place.ensure(&queue, &wanted("one", QUORUM)).await, Ensured::Created);
-        assert_eq!(place.ensure(&queue, &wanted("one", QUORUM)).await, Ensured::Present);
+        assert_eq!(
+            place.ensure(&queue, &wanted("one", QUORUM)).await,
+            Ensured::Created
+        );
+        assert_eq!(
+            place.ensure(&queue, &wanted("one", QUORUM)).await,
+            Ensured::Present
+        );
         assert_eq!(place.bindings(&queue), expected);
         let shown = place.shown(&queue);
         assert_eq!(shown["durable"], true);
-        assert_eq!(shown["arguments"], serde_json::from_str::<serde_json::Value>(QUORUM).unwrap());
+        assert_eq!(
+            shown["arguments"],
+            serde_json::from_str::<serde_json::Value>(QUORUM).unwrap()
+        );
         let dead = place.shown(&queue.dead_letter());
         assert_eq!(dead["arguments"]["x-queue-type"], "quorum");
-        assert_eq!(dead["arguments"]["x-delivery-limit"], 1_000_000, "it drops nothing");
+        assert_eq!(
+            dead["arguments"]["x-delivery-limit"], 1_000_000,
+            "it drops nothing"
+        );
         // Somebody tidies up.
         place.manage("DELETE", "queues/asya-x", "");
         place.manage("DELETE", "queues/asya-x-dlq", "");
@@ -44,7 +60,10 @@ async fn what_is_missing_around_a_queue_is_put_back() {
     place.manage("DELETE", "exchanges/asya-owners.asya-x", "");
     place.manage("DELETE", "queues/asya-x-dlq", "");
     assert!(place.bindings(&queue).is_empty());
-    assert_eq!(place.ensure(&queue, &wanted("one", CLASSIC)).await, Ensured::Present);
+    assert_eq!(
+        place.ensure(&queue, &wanted("one", CLASSIC)).await,
+        Ensured::Present
+    );
     assert_eq!(place.bindings(&queue).len(), 3);
     place.shown(&queue.dead_letter());
 }
@@ -54,29 +73,54 @@ async fn a_queue_with_other_arguments_is_left_alone_and_told_of() {
     let place = Place::new().await;
     let queue = QueueName::for_actor("x");
     let original = r#"{"x-dead-letter-exchange":"","x-dead-letter-routing-key":"asya-x-dlq"}"#;
-    place.manage("PUT", "queues/asya-x", &format!(r#"{{"durable": true, "arguments": {original}}}"#));
+    place.manage(
+        "PUT",
+        "queues/asya-x",
+        &format!(r#"{{"durable": true, "arguments": {original}}}"#),
+    );
     place.put(&queue, "kept");
     let found = place.ensure(&queue, &wanted("one", QUORUM)).await;
-    let Ensured::Drifted(text) = found else { panic!("{found:?}") };
-    assert!(text.contains("x-queue-type") || text.contains("x-delivery-limit"), "{text}");
+    let Ensured::Drifted(text) = found else {
+        panic!("{found:?}")
+    };
+    assert!(
+        text.contains("x-queue-type") || text.contains("x-delivery-limit"),
+        "{text}"
+    );
     assert!(!text.contains('\n'), "{text}");
     let original: serde_json::Value = serde_json::from_str(original).unwrap();
     assert_eq!(place.shown(&queue)["arguments"], original);
     assert_eq!(place.ready(&queue).await, Some(1));
-    assert_eq!(place.bindings(&queue).len(), 3, "it is bound and owned all the same");
+    assert_eq!(
+        place.bindings(&queue).len(),
+        3,
+        "it is bound and owned all the same"
+    );
 
     // Making it anew waits for it to be empty, and for its other owner.
     let mut recreate = wanted("one", QUORUM);
     recreate.recreate = true;
     let found = place.ensure(&queue, &recreate).await;
-    assert!(matches!(&found, Ensured::Drifted(text) if text.contains("asya-x holds 1 message")), "{found:?}");
+    assert!(
+        matches!(&found, Ensured::Drifted(text) if text.contains("asya-x holds 1 message")),
+        "{found:?}"
+    );
     place.manage("DELETE", "queues/asya-x/contents", "");
     place.ensure(&queue, &wanted("two", QUORUM)).await;
     let found = place.ensure(&queue, &recreate).await;
-    assert!(matches!(&found, Ensured::Drifted(text) if text.contains("another cluster")), "{found:?}");
+    assert!(
+        matches!(&found, Ensured::Drifted(text) if text.contains("another cluster")),
+        "{found:?}"
+    );
     assert_eq!(place.bindings(&queue).len(), 4, "both still own it");
-    place.keeper
-        .release(&queue, &super::owner("two"), asya_transport::keeping::ReleaseMode::Never, &recreate.arguments)
+    place
+        .keeper
+        .release(
+            &queue,
+            &super::owner("two"),
+            asya_transport::keeping::ReleaseMode::Never,
+            &recreate.arguments,
+        )
         .await
         .unwrap();
     place.put(&queue.dead_letter(), "dead letters stay");
@@ -105,8 +149,16 @@ async fn a_thousand_looks_at_missing_queues_use_up_no_connection() {
     let place = Place::new().await;
     // Each closes a channel, and a connection has two thousand.
     for number in 0..2200 {
-        assert_eq!(place.ready(&QueueName::for_actor(&format!("missing-{number}"))).await, None);
+        assert_eq!(
+            place
+                .ready(&QueueName::for_actor(&format!("missing-{number}")))
+                .await,
+            None
+        );
     }
     let queue = QueueName::for_actor("x");
-    assert_eq!(place.ensure(&queue, &wanted("one", CLASSIC)).await, Ensured::Created);
+    assert_eq!(
+        place.ensure(&queue, &wanted("one", CLASSIC)).await,
+        Ensured::Created
+    );
 }

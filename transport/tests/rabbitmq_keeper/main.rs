@@ -53,7 +53,9 @@ impl Place {
 
     fn manage(&self, method: &str, path: &str, body: &str) -> Value {
         let (kind, rest) = path.split_once('/').unwrap();
-        let text = self.broker.manage(method, &format!("/api/{kind}/{}/{rest}", self.vhost), body);
+        let text = self
+            .broker
+            .manage(method, &format!("/api/{kind}/{}/{rest}", self.vhost), body);
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 

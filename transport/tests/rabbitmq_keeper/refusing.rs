@@ -32,19 +32,32 @@ async fn a_broker_that_is_away_is_said_to_be_so_and_found_again() {
         let error = answer.unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, KeepError::Refused(_)), "{error:?}");
-        assert!(text.contains(&proxy.port.to_string()) && !text.contains("guest"), "{text}");
+        assert!(
+            text.contains(&proxy.port.to_string()) && !text.contains("guest"),
+            "{text}"
+        );
     }
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
     proxy.heal();
     loop {
         // A failed attempt answers for all who ask for a moment.
         if keeper.ready(&queue).await.is_ok() {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(90), "it is not found again");
+        assert!(
+            started.elapsed() < Duration::from_secs(90),
+            "it is not found again"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(keeper.ensure(&queue, &wanted("one", CLASSIC)).await.unwrap(), Ensured::Present);
+    assert_eq!(
+        keeper.ensure(&queue, &wanted("one", CLASSIC)).await.unwrap(),
+        Ensured::Present
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,17 +75,26 @@ async fn a_wrong_password_is_a_login_error_without_the_password() {
 async fn any_password_and_virtual_host_will_do() {
     let place = Place::new().await;
     let password = "p@ss/w:rd#?%&+ \u{fc}";
-    place.broker.manage("PUT", "/api/users/special", &format!(r#"{{"password": "{password}", "tags": ""}}"#));
+    place.broker.manage(
+        "PUT",
+        "/api/users/special",
+        &format!(r#"{{"password": "{password}", "tags": ""}}"#),
+    );
     place.broker.manage("PUT", "/api/vhosts/team%2Fone%20%25", "{}");
     let rights = r#"{"configure": ".*", "write": ".*", "read": ".*"}"#;
-    place.broker.manage("PUT", "/api/permissions/team%2Fone%20%25/special", rights);
+    place
+        .broker
+        .manage("PUT", "/api/permissions/team%2Fone%20%25/special", rights);
     let mut options = place.options.clone();
     options.address.user = "special".into();
     options.address.password = password.into();
     options.address.vhost = "team/one %".into();
     let keeper = RabbitMqKeeper::new(options).unwrap();
     let queue = QueueName::for_actor("x");
-    assert_eq!(keeper.ensure(&queue, &wanted("one", CLASSIC)).await.unwrap(), Ensured::Created);
+    assert_eq!(
+        keeper.ensure(&queue, &wanted("one", CLASSIC)).await.unwrap(),
+        Ensured::Created
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,9 +102,13 @@ async fn a_user_who_may_declare_nothing_uses_what_is_there_and_deletes_nothing()
     let place = Place::new().await;
     let queue = QueueName::for_actor("x");
     place.ensure(&queue, &wanted("one", CLASSIC)).await;
-    place.broker.manage("PUT", "/api/users/modest", r#"{"password": "x", "tags": ""}"#);
+    place
+        .broker
+        .manage("PUT", "/api/users/modest", r#"{"password": "x", "tags": ""}"#);
     let rights = r#"{"configure": "^$", "write": "^$", "read": ".*"}"#;
-    place.broker.manage("PUT", &format!("/api/permissions/{}/modest", place.vhost), rights);
+    place
+        .broker
+        .manage("PUT", &format!("/api/permissions/{}/modest", place.vhost), rights);
     let mut options = place.options.clone();
     options.address.user = "modest".into();
     options.address.password = "x".into();
@@ -90,10 +116,19 @@ async fn a_user_who_may_declare_nothing_uses_what_is_there_and_deletes_nothing()
     let ensured = keeper.ensure(&queue, &wanted("two", CLASSIC)).await.unwrap();
     assert_eq!(ensured, Ensured::Present);
     assert_eq!(keeper.ready(&queue).await.unwrap(), Some(0));
-    let released = keeper.release(&queue, &owner("two"), ReleaseMode::IfEmpty, &read(CLASSIC)).await.unwrap();
-    assert!(matches!(&released, Released::Kept(text) if text.contains("modest")), "{released:?}");
+    let released = keeper
+        .release(&queue, &owner("two"), ReleaseMode::IfEmpty, &read(CLASSIC))
+        .await
+        .unwrap();
+    assert!(
+        matches!(&released, Released::Kept(text) if text.contains("modest")),
+        "{released:?}"
+    );
     let missing = QueueName::for_actor("missing");
-    let error = keeper.ensure(&missing, &wanted("two", CLASSIC)).await.unwrap_err();
+    let error = keeper
+        .ensure(&missing, &wanted("two", CLASSIC))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("ACCESS_REFUSED"), "{error}");
 }
 
@@ -101,6 +136,10 @@ async fn a_user_who_may_declare_nothing_uses_what_is_there_and_deletes_nothing()
 async fn a_name_that_no_queue_can_have_is_refused_in_words() {
     let place = Place::new().await;
     let queue = QueueName::for_actor(&"x".repeat(300));
-    let error = place.keeper.ensure(&queue, &wanted("one", CLASSIC)).await.unwrap_err();
+    let error = place
+        .keeper
+        .ensure(&queue, &wanted("one", CLASSIC))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("255"), "{error}");
 }

@@ -16,7 +16,10 @@ fn kept(released: &Released, reason: &str) -> bool {
 
 impl Place {
     async fn release(&self, queue: &QueueName, cluster: &str, mode: ReleaseMode) -> Released {
-        let released = self.keeper.release(queue, &owner(cluster), mode, &read(QUORUM)).await;
+        let released = self
+            .keeper
+            .release(queue, &owner(cluster), mode, &read(QUORUM))
+            .await;
         released.unwrap()
     }
 }
@@ -40,8 +43,14 @@ async fn the_last_owner_takes_the_queue_along_whatever_the_order() {
         (QUORUM, "two", "one"),
     ] {
         let queue = QueueName::for_actor("x");
-        assert_eq!(place.ensure(&queue, &wanted("one", arguments)).await, Ensured::Created);
-        assert_eq!(place.ensure(&queue, &wanted("two", arguments)).await, Ensured::Present);
+        assert_eq!(
+            place.ensure(&queue, &wanted("one", arguments)).await,
+            Ensured::Created
+        );
+        assert_eq!(
+            place.ensure(&queue, &wanted("two", arguments)).await,
+            Ensured::Present
+        );
         for mode in [ReleaseMode::IfEmpty, ReleaseMode::Always] {
             // Also when it is asked twice.
             let released = place.release(&queue, first, mode).await;
@@ -49,14 +58,27 @@ async fn the_last_owner_takes_the_queue_along_whatever_the_order() {
         }
         assert_eq!(place.ready(&queue).await, Some(0));
         assert_eq!(place.ready(&queue.dead_letter()).await, Some(0));
-        assert_eq!(place.release(&queue, second, ReleaseMode::IfEmpty).await, Released::Gone);
+        assert_eq!(
+            place.release(&queue, second, ReleaseMode::IfEmpty).await,
+            Released::Gone
+        );
         assert_eq!(place.ready(&queue).await, None);
         assert_eq!(place.ready(&queue.dead_letter()).await, None);
-        assert_eq!(place.release(&queue, second, ReleaseMode::IfEmpty).await, Released::Gone);
+        assert_eq!(
+            place.release(&queue, second, ReleaseMode::IfEmpty).await,
+            Released::Gone
+        );
     }
-    let exchanges = place.broker.manage("GET", &format!("/api/exchanges/{}", place.vhost), "");
-    assert!(!exchanges.contains("asya-owners"), "nothing is left behind: {exchanges}");
-    let queues = place.broker.manage("GET", &format!("/api/queues/{}", place.vhost), "");
+    let exchanges = place
+        .broker
+        .manage("GET", &format!("/api/exchanges/{}", place.vhost), "");
+    assert!(
+        !exchanges.contains("asya-owners"),
+        "nothing is left behind: {exchanges}"
+    );
+    let queues = place
+        .broker
+        .manage("GET", &format!("/api/queues/{}", place.vhost), "");
     assert_eq!(queues, "[]");
 }
 
@@ -69,16 +91,20 @@ async fn a_queue_that_one_gives_up_while_another_makes_sure_of_it_is_there_after
             place.ensure(&queue, &wanted("one", arguments)).await;
             let other = place.another();
             let delay = Duration::from_millis(round * 3);
-            let (released, ensured) = tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
-                sleep(delay).await;
-                other.ensure(&queue, &wanted("two", arguments)).await.unwrap()
-            });
+            let (released, ensured) =
+                tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
+                    sleep(delay).await;
+                    other.ensure(&queue, &wanted("two", arguments)).await.unwrap()
+                });
             assert!(!matches!(ensured, Ensured::Drifted(_)));
             assert_eq!(place.ready(&queue).await, Some(0), "{released:?} {ensured:?}");
             let bindings = place.bindings(&queue);
             assert!(bindings.iter().any(|(_, key)| key == "two/team"), "{bindings:?}");
             assert!(!bindings.iter().any(|(_, key)| key == "one/team"), "{bindings:?}");
-            assert_eq!(place.release(&queue, "two", ReleaseMode::IfEmpty).await, Released::Gone);
+            assert_eq!(
+                place.release(&queue, "two", ReleaseMode::IfEmpty).await,
+                Released::Gone
+            );
         }
     }
 }
@@ -92,7 +118,10 @@ async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() 
         let queue = QueueName::for_actor("measured");
         place.ensure(&queue, &wanted("one", arguments)).await;
         let started = Instant::now();
-        assert_eq!(place.release(&queue, "one", ReleaseMode::IfEmpty).await, Released::Gone);
+        assert_eq!(
+            place.release(&queue, "one", ReleaseMode::IfEmpty).await,
+            Released::Gone
+        );
         // The moments around the deletion, which comes towards the end.
         let (begin, step) = (started.elapsed() * 6 / 10, started.elapsed() / 80);
         for round in 0..40 {
@@ -101,7 +130,10 @@ async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() 
             let publishing = async {
                 let mut confirmed = 0;
                 loop {
-                    match publisher.publish(message(&queue, "precious", Duration::ZERO)).await {
+                    match publisher
+                        .publish(message(&queue, "precious", Duration::ZERO))
+                        .await
+                    {
                         Ok(()) => confirmed += 1,
                         Err(PublishError::Unroutable(_)) => return confirmed,
                         Err(error) => panic!("{error}"),
@@ -112,12 +144,16 @@ async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() 
                 }
             };
             let delay = begin + step * round;
-            let (released, confirmed) = tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
-                sleep(delay).await;
-                publishing.await
-            });
+            let (released, confirmed) =
+                tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
+                    sleep(delay).await;
+                    publishing.await
+                });
             let ready = place.ready(&queue).await.unwrap_or(0);
-            assert!(ready >= confirmed, "{ready} of {confirmed} messages are left: {released:?}");
+            assert!(
+                ready >= confirmed,
+                "{ready} of {confirmed} messages are left: {released:?}"
+            );
             if confirmed > 0 {
                 stored += 1;
                 assert!(matches!(released, Released::Kept(_)), "{released:?}");
@@ -144,11 +180,19 @@ async fn a_queue_stays_while_it_holds_messages_of_any_kind() {
         let later = Duration::from_hours(1);
         publisher.publish(message(&queue, "later", later)).await.unwrap();
         let released = place.release(&queue, "one", ReleaseMode::IfEmpty).await;
-        assert!(kept(&released, "asya-x.delay-3600000 holds 1 message"), "{released:?}");
+        assert!(
+            kept(&released, "asya-x.delay-3600000 holds 1 message"),
+            "{released:?}"
+        );
         assert_eq!(place.ready(&queue).await, Some(0));
 
-        assert_eq!(place.release(&queue, "one", ReleaseMode::Always).await, Released::Gone);
-        let queues = place.broker.manage("GET", &format!("/api/queues/{}", place.vhost), "");
+        assert_eq!(
+            place.release(&queue, "one", ReleaseMode::Always).await,
+            Released::Gone
+        );
+        let queues = place
+            .broker
+            .manage("GET", &format!("/api/queues/{}", place.vhost), "");
         assert_eq!(queues, "[]");
 
         place.ensure(&queue, &wanted("one", arguments)).await;
@@ -156,7 +200,10 @@ async fn a_queue_stays_while_it_holds_messages_of_any_kind() {
         let released = place.release(&queue, "one", ReleaseMode::IfEmpty).await;
         assert!(kept(&released, "asya-x-dlq holds 1 message"), "{released:?}");
         place.manage("DELETE", "queues/asya-x-dlq/contents", "");
-        assert_eq!(place.release(&queue, "one", ReleaseMode::IfEmpty).await, Released::Gone);
+        assert_eq!(
+            place.release(&queue, "one", ReleaseMode::IfEmpty).await,
+            Released::Gone
+        );
     }
 }
 
@@ -174,7 +221,10 @@ async fn a_queue_stays_while_somebody_consumes_it() {
         assert!(kept(&released, "asya-x has 1 consumer"), "{released:?}");
         drop((delivery, consumer, transport));
         place.manage("DELETE", "queues/asya-x", "");
-        assert_eq!(place.release(&queue, "one", ReleaseMode::Always).await, Released::Gone);
+        assert_eq!(
+            place.release(&queue, "one", ReleaseMode::Always).await,
+            Released::Gone
+        );
     }
 }
 

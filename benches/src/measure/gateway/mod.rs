@@ -49,13 +49,13 @@ fn tools(directory: &Path) -> Result<Tools> {
 }
 
 /// A queue with the three actors, and a gateway on it with SQLite.
-struct Site {
+pub(super) struct Site {
     stage: Stage,
-    server: Server,
+    pub(super) server: Server,
 }
 
 impl Site {
-    async fn start(options: &Options) -> Result<Self> {
+    pub(super) async fn start(options: &Options) -> Result<Self> {
         let stage = Stage::new(&options.directory, &LocalOptions::default())?;
         stage.declare(&ACTORS).await?;
         stage.declare(&["happy-end", "error-end"]).await?;

@@ -53,7 +53,9 @@ async fn all_settled(site: &Site, port: u16) -> Result<()> {
     let pause = Duration::from_millis(200);
     let is_settled = || async {
         // It listens a moment after its start.
-        let Ok(text) = site.metrics(port).await else { return Ok(false) };
+        let Ok(text) = site.metrics(port).await else {
+            return Ok(false);
+        };
         let states: f64 = samples(&text, "asya_operator_actor_status")
             .filter(|sample| sample.has("status", "Napping"))
             .map(|sample| sample.value)
@@ -67,8 +69,14 @@ async fn all_settled(site: &Site, port: u16) -> Result<()> {
 
 /// What the cold start has cost, after a look at whether all is really there.
 async fn applied(site: &Site, port: u16, operator: &Child, cold: Duration) -> Result<Vec<Row>> {
-    let deployments = site.count(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments")).await?;
-    let scalers = site.count(&format!("/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/scaledobjects")).await?;
+    let deployments = site
+        .count(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"))
+        .await?;
+    let scalers = site
+        .count(&format!(
+            "/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/scaledobjects"
+        ))
+        .await?;
     ensure!(
         (deployments, scalers) == (ACTORS, ACTORS),
         "{deployments} Deployments and {scalers} ScaledObjects of {ACTORS} actors"
@@ -82,7 +90,12 @@ async fn applied(site: &Site, port: u16, operator: &Child, cold: Duration) -> Re
             cold.as_secs_f64(),
             "s",
         ),
-        Row::alone(SECTION, "  requests per actor", per_actor(requests(&text, |_| true)), ""),
+        Row::alone(
+            SECTION,
+            "  requests per actor",
+            per_actor(requests(&text, |_| true)),
+            "",
+        ),
         Row::alone(SECTION, "  of these, writes", per_actor(writes(&text)), ""),
         memory("  most memory", operator.usage()?.peak),
     ])
@@ -106,7 +119,10 @@ fn writes(text: &str) -> f64 {
 /// A cluster in which nothing happens.
 async fn calm(site: &Site, port: u16, options: &Options, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let watched = options.stretch * CALM;
-    say(&format!("{SECTION}: watching a calm cluster for {} s", watched.as_secs()));
+    say(&format!(
+        "{SECTION}: watching a calm cluster for {} s",
+        watched.as_secs()
+    ));
     let before = site.metrics(port).await?;
     tokio::time::sleep(watched).await;
     let after = site.metrics(port).await?;
@@ -114,7 +130,13 @@ async fn calm(site: &Site, port: u16, options: &Options, say: &dyn Fn(&str)) -> 
     let asked = requests(&after, |_| true) - requests(&before, |_| true);
     let minutes = watched.as_secs_f64() / 60.0;
     Ok(vec![
-        Row::alone(SECTION, format!("writes in {} s of calm", watched.as_secs()), written, "").limit(0.0),
+        Row::alone(
+            SECTION,
+            format!("writes in {} s of calm", watched.as_secs()),
+            written,
+            "",
+        )
+        .limit(0.0),
         Row::alone(SECTION, "  requests, watches included", asked / minutes, "/min"),
     ])
 }
@@ -122,7 +144,10 @@ async fn calm(site: &Site, port: u16, options: &Options, say: &dyn Fn(&str)) -> 
 /// Processor time while nothing happens.
 async fn cpu_row(operator: &Child, options: &Options, say: &dyn Fn(&str)) -> Result<Row> {
     let watched = options.stretch * 30;
-    say(&format!("{SECTION}: its processor time in {} s", watched.as_secs()));
+    say(&format!(
+        "{SECTION}: its processor time in {} s",
+        watched.as_secs()
+    ));
     let before = operator.processor()?;
     tokio::time::sleep(watched).await;
     let used = operator.processor()?.since(before).time;
@@ -139,8 +164,13 @@ async fn changes(site: &Site, say: &dyn Fn(&str)) -> Result<Row> {
     }
     times.sort_unstable_by(f64::total_cmp);
     let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
-    Ok(Row::alone(SECTION, "changed spec to changed workload, p50", Spread::of(times.clone()).median, "ms")
-        .beside("p99", at(99), "ms"))
+    Ok(Row::alone(
+        SECTION,
+        "changed spec to changed workload, p50",
+        Spread::of(times.clone()).median,
+        "ms",
+    )
+    .beside("p99", at(99), "ms"))
 }
 
 /// Milliseconds of one change.
@@ -156,9 +186,18 @@ async fn change(site: &Site, name: &str, image: &str) -> Result<f64> {
     let patch = json!([{
         "op": "replace", "path": "/spec/workload/template/spec/containers/0/image", "value": image,
     }]);
-    let actor = site.url(&format!("/apis/asya.sh/v1alpha1/namespaces/{NAMESPACE}/asyncactors/{name}"));
-    let patched = site.client.patch(actor).bearer_auth("admin-token").body(patch.to_string());
-    let patched = patched.header("content-type", "application/json-patch+json").send().await?;
+    let actor = site.url(&format!(
+        "/apis/asya.sh/v1alpha1/namespaces/{NAMESPACE}/asyncactors/{name}"
+    ));
+    let patched = site
+        .client
+        .patch(actor)
+        .bearer_auth("admin-token")
+        .body(patch.to_string());
+    let patched = patched
+        .header("content-type", "application/json-patch+json")
+        .send()
+        .await?;
     ensure!(patched.status().is_success(), "{}", patched.text().await?);
     let started = Instant::now();
     let mut read = Vec::new();
@@ -169,7 +208,11 @@ async fn change(site: &Site, name: &str, image: &str) -> Result<f64> {
                 let line: Vec<u8> = read.drain(..=end).collect();
                 let event: Value = serde_json::from_slice(&line)?;
                 let containers = event["object"]["spec"]["template"]["spec"]["containers"].as_array();
-                if containers.into_iter().flatten().any(|container| container["image"] == image) {
+                if containers
+                    .into_iter()
+                    .flatten()
+                    .any(|container| container["image"] == image)
+                {
                     return Ok(());
                 }
             }

@@ -10,7 +10,11 @@ pub mod reports;
 pub mod site;
 
 /// Measures one section.
-pub(super) async fn section(section: Section, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<Outcome> {
+pub(super) async fn section(
+    section: Section,
+    options: &Options,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<Outcome> {
     match section {
         Section::Operator => cluster::measure(options, say).await,
         _ => reports::measure(options, say).await,

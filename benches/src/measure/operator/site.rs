@@ -36,6 +36,9 @@ pub fn missing() -> Option<String> {
             return Some(format!("{name} is missing: tests/kube/tools.sh says why"));
         }
     }
+    if asya_tests::keda::definitions().is_none() {
+        return Some("KEDA's definitions are missing: tests/kube/keda/crds.sh says why".into());
+    }
     (!Broker::is_installed()).then(|| "RabbitMQ is not installed: `make deps-test` does that".into())
 }
 
@@ -71,8 +74,14 @@ impl Site {
                 cluster.kubectl(&["apply", "--server-side", "-f", &path]);
             };
             apply(&root.join("charts/asya-operator/crds/asya.sh_asyncactors.yaml"));
-            apply(&asya_tests::kube::keda_definitions());
-            cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+            asya_tests::keda::install(&cluster);
+            cluster.kubectl(&[
+                "wait",
+                "--for=condition=Established",
+                "crd",
+                "--all",
+                "--timeout=60s",
+            ]);
             let secret = ["create", "secret", "generic", "rabbitmq-secret"];
             let values = ["--from-literal=username=guest", "--from-literal=password=guest"];
             cluster.kubectl(&[&secret[..], &values[..]].concat());
@@ -88,7 +97,9 @@ impl Site {
 
     /// Creates actors that scale by queue length, named `actor-0` and so on.
     pub async fn create_actors(&self, count: usize) -> Result<()> {
-        let url = self.url(&format!("/apis/asya.sh/v1alpha1/namespaces/{NAMESPACE}/asyncactors"));
+        let url = self.url(&format!(
+            "/apis/asya.sh/v1alpha1/namespaces/{NAMESPACE}/asyncactors"
+        ));
         let creating = (0..CREATING).map(|lane| {
             let url = &url;
             async move {
@@ -133,7 +144,11 @@ impl Site {
 
     /// What the operator's metrics say.
     pub async fn metrics(&self, port: u16) -> Result<String> {
-        let answer = self.client.get(format!("http://127.0.0.1:{port}/metrics")).send().await?;
+        let answer = self
+            .client
+            .get(format!("http://127.0.0.1:{port}/metrics"))
+            .send()
+            .await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 
@@ -146,7 +161,12 @@ impl Site {
 
     /// An object or a list.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        let answer = self.client.get(self.url(path)).bearer_auth("admin-token").send().await?;
+        let answer = self
+            .client
+            .get(self.url(path))
+            .bearer_auth("admin-token")
+            .send()
+            .await?;
         let answer = answer.error_for_status()?.bytes().await?;
         Ok(serde_json::from_slice(&answer)?)
     }

@@ -6,7 +6,9 @@ pub(super) fn nanos(text: &str) -> Option<i128> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let end = text.find(|each: char| !each.is_ascii_digit() && each != '.').unwrap_or(text.len());
+    let end = text
+        .find(|each: char| !each.is_ascii_digit() && each != '.')
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -15,7 +17,9 @@ pub(super) fn nanos(text: &str) -> Option<i128> {
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let (twos, tens) = scale(suffix)?;
     let digits = digits.checked_mul(1_i128.checked_shl(twos)?)?;
-    let tens = tens.checked_add(9)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let tens = tens
+        .checked_add(9)?
+        .checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let power = 10_i128.checked_pow(tens.unsigned_abs());
     let nanos = match power {
         Some(power) if tens >= 0 => digits.checked_mul(power)?,
@@ -86,7 +90,9 @@ mod tests {
         for (left, right) in different {
             assert_ne!(nanos(left), nanos(right), "{left} {right}");
         }
-        for none in ["", ".", "1.2.3", "Gi", "1 Gi", "1g", "1ei", "e3", "true", "1e", "9e999"] {
+        for none in [
+            "", ".", "1.2.3", "Gi", "1 Gi", "1g", "1ei", "e3", "true", "1e", "9e999",
+        ] {
             assert_eq!(nanos(none), None, "{none}");
         }
     }

@@ -13,11 +13,26 @@ fn pod(container: Value) -> Value {
 #[test]
 fn what_the_api_server_adds_and_rewrites_is_no_drift() {
     let table = [
-        (json!({"spec": {"replicas": 1, "revisionHistoryLimit": 10}, "status": {}}), json!({"spec": {"replicas": 1}})),
-        (json!({"metadata": {"name": "a", "uid": "1"}}), json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}})),
-        (pod(json!({"name": "a"})), pod(json!({"name": "a", "env": [], "command": [], "resources": {}, "tty": false}))),
-        (pod(json!({"name": "a", "env": [{"name": "E"}]})), pod(json!({"name": "a", "env": [{"name": "E", "value": ""}]}))),
-        (pod(json!({"name": "a", "stdin": true})), pod(json!({"name": "a", "stdin": null}))),
+        (
+            json!({"spec": {"replicas": 1, "revisionHistoryLimit": 10}, "status": {}}),
+            json!({"spec": {"replicas": 1}}),
+        ),
+        (
+            json!({"metadata": {"name": "a", "uid": "1"}}),
+            json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}}),
+        ),
+        (
+            pod(json!({"name": "a"})),
+            pod(json!({"name": "a", "env": [], "command": [], "resources": {}, "tty": false})),
+        ),
+        (
+            pod(json!({"name": "a", "env": [{"name": "E"}]})),
+            pod(json!({"name": "a", "env": [{"name": "E", "value": ""}]})),
+        ),
+        (
+            pod(json!({"name": "a", "stdin": true})),
+            pod(json!({"name": "a", "stdin": null})),
+        ),
         (
             pod(json!({"name": "a", "resources": {"limits": {"memory": "1Gi", "cpu": "500m"}}})),
             pod(json!({"name": "a", "resources": {"limits": {"memory": "1024Mi", "cpu": 0.5}}})),
@@ -27,13 +42,24 @@ fn what_the_api_server_adds_and_rewrites_is_no_drift() {
             json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b"}]}}),
         ),
         (
-            pod(json!({"name": "a", "ports": [{"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "protocol": "TCP", "name": "http"}]})),
+            pod(
+                json!({"name": "a", "ports": [{"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "protocol": "TCP", "name": "http"}]}),
+            ),
             pod(json!({"name": "a", "ports": [{"containerPort": 80, "name": "http"}]})),
         ),
-        (json!({"spec": {"triggers": [{"type": "a", "useCachedMetrics": false}]}}), json!({"spec": {"triggers": [{"type": "a"}]}})),
+        (
+            json!({"spec": {"triggers": [{"type": "a", "useCachedMetrics": false}]}}),
+            json!({"spec": {"triggers": [{"type": "a"}]}}),
+        ),
         (json!({"spec": {"x": 1}}), json!({"spec": {"x": 1.0}})),
-        (json!({"spec": {"strategy": {"type": "Recreate"}}}), json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}})),
-        (json!({"spec": {"emptyDir": {"sizeLimit": "1536Mi"}}}), json!({"spec": {"emptyDir": {"sizeLimit": "1.5Gi"}}})),
+        (
+            json!({"spec": {"strategy": {"type": "Recreate"}}}),
+            json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}),
+        ),
+        (
+            json!({"spec": {"emptyDir": {"sizeLimit": "1536Mi"}}}),
+            json!({"spec": {"emptyDir": {"sizeLimit": "1.5Gi"}}}),
+        ),
     ];
     for (live, desired) in table {
         assert_eq!(contains(&live, &desired), None, "{live} {desired}");
@@ -43,14 +69,42 @@ fn what_the_api_server_adds_and_rewrites_is_no_drift() {
 #[test]
 fn what_another_hand_changed_is_found_where_it_stands() {
     let table = [
-        (json!({"spec": {"replicas": 2}}), json!({"spec": {"replicas": 1}}), "spec.replicas"),
-        (json!({"spec": {}}), json!({"spec": {"replicas": 1}}), "spec.replicas"),
+        (
+            json!({"spec": {"replicas": 2}}),
+            json!({"spec": {"replicas": 1}}),
+            "spec.replicas",
+        ),
+        (
+            json!({"spec": {}}),
+            json!({"spec": {"replicas": 1}}),
+            "spec.replicas",
+        ),
         (json!({}), json!({"spec": {"replicas": 1}}), "spec"),
-        (pod(json!({"name": "a", "image": "y"})), pod(json!({"name": "a", "image": "x"})), "spec.containers[a].image"),
-        (pod(json!({"name": "b"})), pod(json!({"name": "a"})), "spec.containers[a]"),
-        (pod(json!({"name": "a", "command": ["sh"]})), pod(json!({"name": "a", "command": []})), "spec.containers[a].command"),
-        (pod(json!({"name": "a", "args": ["1", "2"]})), pod(json!({"name": "a", "args": ["2", "1"]})), "spec.containers[a].args[0]"),
-        (pod(json!({"name": "a", "args": ["1"]})), pod(json!({"name": "a", "args": ["1", "2"]})), "spec.containers[a].args"),
+        (
+            pod(json!({"name": "a", "image": "y"})),
+            pod(json!({"name": "a", "image": "x"})),
+            "spec.containers[a].image",
+        ),
+        (
+            pod(json!({"name": "b"})),
+            pod(json!({"name": "a"})),
+            "spec.containers[a]",
+        ),
+        (
+            pod(json!({"name": "a", "command": ["sh"]})),
+            pod(json!({"name": "a", "command": []})),
+            "spec.containers[a].command",
+        ),
+        (
+            pod(json!({"name": "a", "args": ["1", "2"]})),
+            pod(json!({"name": "a", "args": ["2", "1"]})),
+            "spec.containers[a].args[0]",
+        ),
+        (
+            pod(json!({"name": "a", "args": ["1"]})),
+            pod(json!({"name": "a", "args": ["1", "2"]})),
+            "spec.containers[a].args",
+        ),
         (
             pod(json!({"name": "a", "env": [{"name": "E", "value": "2"}]})),
             pod(json!({"name": "a", "env": [{"name": "E", "value": "1"}]})),
@@ -71,30 +125,68 @@ fn what_another_hand_changed_is_found_where_it_stands() {
             json!({"spec": {"topologySpreadConstraints": [{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}]}}),
             "spec.topologySpreadConstraints[zone,DoNotSchedule].maxSkew",
         ),
-        (json!({"spec": {"selector": {"a": "1", "b": "2"}}}), json!({"spec": {"selector": {"a": "1"}}}), "spec.selector.b"),
+        (
+            json!({"spec": {"selector": {"a": "1", "b": "2"}}}),
+            json!({"spec": {"selector": {"a": "1"}}}),
+            "spec.selector.b",
+        ),
         (
             json!({"spec": {"selector": {"matchLabels": {"a": "1", "b": "2"}}}}),
             json!({"spec": {"selector": {"matchLabels": {"a": "1"}}}}),
             "spec.selector.matchLabels.b",
         ),
-        (json!({"spec": {"nodeSelector": {"a": "1", "b": "2"}}}), json!({"spec": {"nodeSelector": {"a": "1"}}}), "spec.nodeSelector.b"),
-        (json!({"data": {"a": "1Gi"}}), json!({"data": {"a": "1024Mi"}}), "data.a"),
-        (json!({"metadata": {"annotations": {}}}), json!({"metadata": {"annotations": {"a": "1"}}}), "metadata.annotations.a"),
+        (
+            json!({"spec": {"nodeSelector": {"a": "1", "b": "2"}}}),
+            json!({"spec": {"nodeSelector": {"a": "1"}}}),
+            "spec.nodeSelector.b",
+        ),
+        (
+            json!({"data": {"a": "1Gi"}}),
+            json!({"data": {"a": "1024Mi"}}),
+            "data.a",
+        ),
+        (
+            json!({"metadata": {"annotations": {}}}),
+            json!({"metadata": {"annotations": {"a": "1"}}}),
+            "metadata.annotations.a",
+        ),
         (
             json!({"spec": {"triggers": [{"type": "a"}, {"type": "b"}]}}),
             json!({"spec": {"triggers": [{"type": "a"}]}}),
             "spec.triggers",
         ),
-        (json!({"spec": {"port": "80"}}), json!({"spec": {"port": 80}}), "spec.port"),
-        (json!({"spec": {"size": {}}}), json!({"spec": {"size": "x"}}), "spec.size"),
+        (
+            json!({"spec": {"port": "80"}}),
+            json!({"spec": {"port": 80}}),
+            "spec.port",
+        ),
+        (
+            json!({"spec": {"size": {}}}),
+            json!({"spec": {"size": "x"}}),
+            "spec.size",
+        ),
     ];
     for (live, desired, path) in table {
-        assert_eq!(contains(&live, &desired).as_deref(), Some(path), "{live} {desired}");
+        assert_eq!(
+            contains(&live, &desired).as_deref(),
+            Some(path),
+            "{live} {desired}"
+        );
     }
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
-    let key = prop_oneof!["containers", "env", "ports", "name", "limits", "selector", "nodeSelector", "a", "sizeLimit"];
+    let key = prop_oneof![
+        "containers",
+        "env",
+        "ports",
+        "name",
+        "limits",
+        "selector",
+        "nodeSelector",
+        "a",
+        "sizeLimit"
+    ];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

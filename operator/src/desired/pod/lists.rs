@@ -67,7 +67,10 @@ pub(super) fn merge_environment(environment: &mut Vec<Value>) {
             last.insert(name.to_owned(), index);
         }
     }
-    let names = environment.iter().filter(|entry| text(entry, "name").is_some()).count();
+    let names = environment
+        .iter()
+        .filter(|entry| text(entry, "name").is_some())
+        .count();
     if names == last.len() {
         return;
     }
@@ -81,7 +84,9 @@ pub(super) fn merge_environment(environment: &mut Vec<Value>) {
             let value = substitute(value, &dropped);
             entry["value"] = value.into();
         }
-        let Some(name) = text(entry, "name").map(str::to_owned) else { return true };
+        let Some(name) = text(entry, "name").map(str::to_owned) else {
+            return true;
+        };
         if last.get(&name) == Some(&here) {
             dropped.remove(&name);
             return true;

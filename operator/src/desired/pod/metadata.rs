@@ -19,15 +19,24 @@ pub(super) fn of(
 ) -> Result<Map<String, Value>, DesiredError> {
     let mut labels = part(&metadata, "labels")?;
     labels.entry(MANAGED_BY.0).or_insert_with(|| MANAGED_BY.1.into());
-    labels.entry("app").or_insert_with(|| inputs.actor.name.clone().into());
+    labels
+        .entry("app")
+        .or_insert_with(|| inputs.actor.name.clone().into());
     labels.insert(format!("{GROUP}/actor"), inputs.actor.name.clone().into());
     // A pod that the selector does not find is refused with its workload, so these hold.
-    labels.extend(selector.iter().map(|(key, value)| (key.clone(), value.clone().into())));
+    labels.extend(
+        selector
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone().into())),
+    );
     metadata.insert("labels".into(), labels.into());
     if inputs.actor.spec.workload.runtime == RuntimeKind::Python {
         let mut annotations = part(&metadata, "annotations")?;
         // A script that is mounted by its path never changes in a pod that runs: another script is another template.
-        annotations.insert(format!("{GROUP}/runtime-hash"), inputs.defaults.script.hash.clone().into());
+        annotations.insert(
+            format!("{GROUP}/runtime-hash"),
+            inputs.defaults.script.hash.clone().into(),
+        );
         metadata.insert("annotations".into(), annotations.into());
     }
     Ok(metadata)

@@ -20,7 +20,10 @@ pub(super) fn of(inputs: &Inputs<'_>) -> Result<SidecarMode, DesiredError> {
         Some("container") => Some(SidecarMode::Container),
         Some("native") => Some(SidecarMode::Native),
         Some(other) => {
-            return Err(refused(PATH, format!("{other:?} is neither \"container\" nor \"native\"")));
+            return Err(refused(
+                PATH,
+                format!("{other:?} is neither \"container\" nor \"native\""),
+            ));
         }
     };
     let mode = match asked {

@@ -19,7 +19,10 @@ pub(super) fn add(environment: &[Value], container: &mut Map<String, Value>) {
             "failureThreshold": 3,
         })
     };
-    container.insert("ports".into(), json!([{"containerPort": port, "name": "metrics", "protocol": "TCP"}]));
+    container.insert(
+        "ports".into(),
+        json!([{"containerPort": port, "name": "metrics", "protocol": "TCP"}]),
+    );
     container.insert("livenessProbe".into(), probe("/livez", 10));
     container.insert("readinessProbe".into(), probe("/readyz", 5));
 }
@@ -30,7 +33,9 @@ fn port(environment: &[Value]) -> Option<u16> {
     {
         return None;
     }
-    let Some(entry) = last(environment, "ASYA_METRICS_ADDR") else { return Some(DEFAULT_PORT) };
+    let Some(entry) = last(environment, "ASYA_METRICS_ADDR") else {
+        return Some(DEFAULT_PORT);
+    };
     let (host, port) = match text(entry, "value")? {
         "" => return Some(DEFAULT_PORT),
         address => address.rsplit_once(':')?,
@@ -40,7 +45,10 @@ fn port(environment: &[Value]) -> Option<u16> {
 }
 
 fn last<'a>(environment: &'a [Value], name: &str) -> Option<&'a Value> {
-    environment.iter().rev().find(|entry| text(entry, "name") == Some(name))
+    environment
+        .iter()
+        .rev()
+        .find(|entry| text(entry, "name") == Some(name))
 }
 
 /// As the sidecar reads it: an empty or bad value is the default, which is on.
@@ -66,7 +74,13 @@ mod tests {
             (vec![literal("ASYA_METRICS_ADDR", "nonsense")], None),
             (vec![literal("ASYA_METRICS_ENABLED", "False")], None),
             (vec![literal("ASYA_METRICS_ENABLED", "true")], Some(8080)),
-            (vec![literal("ASYA_METRICS_ADDR", ":1"), literal("ASYA_METRICS_ADDR", ":2")], Some(2)),
+            (
+                vec![
+                    literal("ASYA_METRICS_ADDR", ":1"),
+                    literal("ASYA_METRICS_ADDR", ":2"),
+                ],
+                Some(2),
+            ),
             (vec![json!({"name": "ASYA_METRICS_ADDR", "valueFrom": {}})], None),
         ] {
             assert_eq!(port(&environment), expected, "{environment:?}");

@@ -55,7 +55,13 @@ mod tests {
 
     #[test]
     fn only_lone_dollars_are_doubled() {
-        for (written, escaped) in [("a$", "a$$"), ("$$", "$$"), ("$(A)$x", "$(A)$$x"), ("$(A", "$$(A"), ("é", "é")] {
+        for (written, escaped) in [
+            ("a$", "a$$"),
+            ("$$", "$$"),
+            ("$(A)$x", "$(A)$$x"),
+            ("$(A", "$$(A"),
+            ("é", "é"),
+        ] {
             assert_eq!(escape(written), escaped, "{written}");
         }
     }

@@ -12,17 +12,32 @@ use crate::desired::{DesiredError, Inputs, SidecarMode};
 const CONTAINERS: &str = "spec.workload.template.spec.containers";
 
 /// Injects into the runtime container of the pod.
-pub(super) fn inject(inputs: &Inputs<'_>, mode: SidecarMode, spec: &mut Map<String, Value>) -> Result<(), DesiredError> {
+pub(super) fn inject(
+    inputs: &Inputs<'_>,
+    mode: SidecarMode,
+    spec: &mut Map<String, Value>,
+) -> Result<(), DesiredError> {
     let containers = at(spec, "containers", "spec.workload.template.spec")?;
-    let runtime = containers.iter_mut().find(|container| text(container, "name") == Some(RUNTIME_CONTAINER));
+    let runtime = containers
+        .iter_mut()
+        .find(|container| text(container, "name") == Some(RUNTIME_CONTAINER));
     let Some(Value::Object(container)) = runtime else {
-        return Err(refused(CONTAINERS, format!("has no container named {RUNTIME_CONTAINER:?}")));
+        return Err(refused(
+            CONTAINERS,
+            format!("has no container named {RUNTIME_CONTAINER:?}"),
+        ));
     };
     let path = format!("{CONTAINERS}[name={RUNTIME_CONTAINER}]");
     environment(inputs, mode, at(container, "env", &path)?);
-    volumes::mount(inputs.actor.spec.workload.runtime, at(container, "volumeMounts", &path)?);
+    volumes::mount(
+        inputs.actor.spec.workload.runtime,
+        at(container, "volumeMounts", &path)?,
+    );
     if inputs.actor.spec.workload.runtime == RuntimeKind::Python {
-        container.insert("command".into(), json!([inputs.actor.spec.python_executable(), SCRIPT_PATH]));
+        container.insert(
+            "command".into(),
+            json!([inputs.actor.spec.python_executable(), SCRIPT_PATH]),
+        );
         add_probes(container);
         if mode == SidecarMode::Container {
             add_hook(inputs, container);
@@ -34,14 +49,22 @@ pub(super) fn inject(inputs: &Inputs<'_>, mode: SidecarMode, spec: &mut Map<Stri
 /// Fields of the manifest stand before the user's own variables, which win; what must hold stands after them.
 fn environment(inputs: &Inputs<'_>, mode: SidecarMode, environment: &mut Vec<Value>) {
     let actor = inputs.actor;
-    let mut before: Vec<Value> =
-        actor.spec.runtime_variables().iter().map(|(name, value)| literal(name, value)).collect();
+    let mut before: Vec<Value> = actor
+        .spec
+        .runtime_variables()
+        .iter()
+        .map(|(name, value)| literal(name, value))
+        .collect();
     // A native sidecar is told to end only after the runtime has ended, so there is nobody to wait for then.
     if mode == SidecarMode::Container {
         let grace = format!("{}s", runtime_grace(grace_seconds(actor)));
         before.push(literal("ASYA_SHUTDOWN_GRACE", &grace));
     }
-    before.retain(|entry| !environment.iter().any(|own| text(own, "name") == text(entry, "name")));
+    before.retain(|entry| {
+        !environment
+            .iter()
+            .any(|own| text(own, "name") == text(entry, "name"))
+    });
     environment.splice(0..0, before);
     environment.push(literal("ASYA_SOCKET_DIR", SOCKET_DIR));
     if is_end_actor(&actor.name) && actor.spec.workload.runtime == RuntimeKind::Python {
@@ -74,8 +97,14 @@ fn add_probes(container: &mut Map<String, Value>) {
             "startupProbe",
             json!({"initialDelaySeconds": 3, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 150}),
         ),
-        ("livenessProbe", json!({"periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 3})),
-        ("readinessProbe", json!({"periodSeconds": 10, "timeoutSeconds": 3, "failureThreshold": 3})),
+        (
+            "livenessProbe",
+            json!({"periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 3}),
+        ),
+        (
+            "readinessProbe",
+            json!({"periodSeconds": 10, "timeoutSeconds": 3, "failureThreshold": 3}),
+        ),
     ] {
         container.entry(name).or_insert_with(|| probe(rest));
     }

@@ -23,7 +23,10 @@ pub fn hardened() -> Value {
 /// a cluster that prescribes users (OpenShift) is content.
 pub(super) fn context(inputs: &Inputs<'_>, spec: &Map<String, Value>) -> Option<Value> {
     let mut context = inputs.defaults.sidecar_security.clone();
-    let pod_user = spec.get("securityContext").and_then(|pod| pod.get("runAsUser")).and_then(Value::as_u64);
+    let pod_user = spec
+        .get("securityContext")
+        .and_then(|pod| pod.get("runAsUser"))
+        .and_then(Value::as_u64);
     if pod_user.is_some_and(|user| user > 0)
         && let Some(context) = context.as_object_mut()
     {

@@ -13,9 +13,20 @@ pub(super) fn container(inputs: &Inputs<'_>, mode: SidecarMode, spec: &Map<Strin
     let environment = sidecar_env::variables(inputs);
     let mut container = Map::new();
     container.insert("name".into(), SIDECAR_CONTAINER.into());
-    container.insert("image".into(), wish.image.as_ref().unwrap_or(&inputs.defaults.sidecar_image).clone().into());
+    container.insert(
+        "image".into(),
+        wish.image
+            .as_ref()
+            .unwrap_or(&inputs.defaults.sidecar_image)
+            .clone()
+            .into(),
+    );
     container.insert("imagePullPolicy".into(), json!(wish.image_pull_policy));
-    if let Some(resources) = wish.resources.as_ref().or(inputs.defaults.sidecar_resources.as_ref()) {
+    if let Some(resources) = wish
+        .resources
+        .as_ref()
+        .or(inputs.defaults.sidecar_resources.as_ref())
+    {
         container.insert("resources".into(), resources.clone());
     }
     if let Some(context) = security::context(inputs, spec) {

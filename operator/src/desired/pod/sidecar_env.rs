@@ -25,7 +25,11 @@ pub(super) fn variables(inputs: &Inputs<'_>) -> Vec<Value> {
         let limit = inputs.transport.broker.queues().dead_letter.max_retry_count;
         environment.push(literal("ASYA_MAX_DELIVERIES", &limit.to_string()));
     }
-    environment.extend(spec.sidecar_variables().iter().map(|(name, value)| literal(name, value)));
+    environment.extend(
+        spec.sidecar_variables()
+            .iter()
+            .map(|(name, value)| literal(name, value)),
+    );
     environment.extend(transport_env::variables(inputs));
     environment.push(literal("ASYA_SOCKET_DIR", SOCKET_DIR));
     let grace = format!("{}s", sidecar_grace(grace_seconds(actor)));
@@ -42,8 +46,14 @@ fn gateway_url<'a>(inputs: &Inputs<'a>) -> &'a str {
         return &inputs.defaults.gateway_url;
     }
     let container = inputs.actor.spec.runtime_container();
-    let entries = container.and_then(|container| container.get("env")).and_then(Value::as_array);
-    let entry = entries.and_then(|list| list.iter().rev().find(|entry| text(entry, "name") == Some("ASYA_GATEWAY_URL")));
+    let entries = container
+        .and_then(|container| container.get("env"))
+        .and_then(Value::as_array);
+    let entry = entries.and_then(|list| {
+        list.iter()
+            .rev()
+            .find(|entry| text(entry, "name") == Some("ASYA_GATEWAY_URL"))
+    });
     entry.and_then(|entry| text(entry, "value")).unwrap_or_default()
 }
 
@@ -54,10 +64,13 @@ fn sidecar_grace(grace: u32) -> u32 {
 
 /// `spec.sidecar.env` as it was written.
 fn own(spec: &Spec) -> impl Iterator<Item = Value> {
-    spec.sidecar.env.iter().map(|entry| match (&entry.value, &entry.value_from) {
-        (Some(value), None) => literal(&entry.name, value),
-        (Some(value), Some(source)) => json!({"name": entry.name, "value": value, "valueFrom": source}),
-        (None, Some(source)) => json!({"name": entry.name, "valueFrom": source}),
-        (None, None) => json!({"name": entry.name}),
-    })
+    spec.sidecar
+        .env
+        .iter()
+        .map(|entry| match (&entry.value, &entry.value_from) {
+            (Some(value), None) => literal(&entry.name, value),
+            (Some(value), Some(source)) => json!({"name": entry.name, "value": value, "valueFrom": source}),
+            (None, Some(source)) => json!({"name": entry.name, "valueFrom": source}),
+            (None, None) => json!({"name": entry.name}),
+        })
 }

@@ -1,9 +1,8 @@
 //! Pods of the examples as YAML, and what holds for any pod.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use asya_manifest::{Directory, Spec};
+use asya_manifest::{Spec, documents};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -38,9 +37,13 @@ impl Scene {
             hash: "0123456789abcdef".to_owned(),
         };
         Self {
-            labels: [("app", name), ("asya.sh/asya", name), ("asya.sh/workload", "deployment")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            labels: [
+                ("app", name),
+                ("asya.sh/asya", name),
+                ("asya.sh/workload", "deployment"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
             actor,
             transport: "rabbitmq",
             defaults: Defaults {
@@ -53,13 +56,19 @@ impl Scene {
                 disruption_budgets: true,
                 manages_queues: true,
             },
-            facts: Facts { server_minor: 34, ..Facts::default() },
+            facts: Facts {
+                server_minor: 34,
+                ..Facts::default()
+            },
         }
     }
 
     /// An actor whose pod has this spec.
     fn of(name: &str, pod: &Value) -> Self {
-        Self::reading(name, &json!({"transport": "rabbitmq", "workload": {"template": {"spec": pod}}}))
+        Self::reading(
+            name,
+            &json!({"transport": "rabbitmq", "workload": {"template": {"spec": pod}}}),
+        )
     }
 
     fn reading(name: &str, spec: &Value) -> Self {
@@ -72,7 +81,9 @@ impl Scene {
     }
 
     fn annotated(mut self, key: &str, value: &str) -> Self {
-        self.actor.annotations.insert(format!("asya.sh/{key}"), value.to_owned());
+        self.actor
+            .annotations
+            .insert(format!("asya.sh/{key}"), value.to_owned());
         self
     }
 
@@ -121,9 +132,18 @@ fn small() -> Value {
 
 fn examples() -> Vec<Scene> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/kubernetes");
-    let loaded = Directory::load(Path::new(directory)).unwrap();
-    let scenes = loaded.actors.iter().map(|actor| Scene::new(&actor.name, actor.spec.clone()));
-    scenes.collect()
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    let documents = files
+        .iter()
+        .flat_map(|file| documents(file, &std::fs::read_to_string(file).unwrap()).unwrap());
+    let scene =
+        |document: Value| Scene::reading(document["metadata"]["name"].as_str().unwrap(), &document["spec"]);
+    documents.map(scene).collect()
 }
 
 fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
@@ -137,7 +157,15 @@ fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
 
 fn environment(container: &Value) -> BTreeMap<&str, &str> {
     let entries = container["env"].as_array().unwrap();
-    entries.iter().map(|entry| (lists::text(entry, "name").unwrap(), lists::text(entry, "value").unwrap_or(""))).collect()
+    entries
+        .iter()
+        .map(|entry| {
+            (
+                lists::text(entry, "name").unwrap(),
+                lists::text(entry, "value").unwrap_or(""),
+            )
+        })
+        .collect()
 }
 
 #[test]
@@ -171,8 +199,14 @@ fn a_pod_of_an_end_actor() {
     let pod = Scene::of("error-end", &small()).pod();
     insta::assert_snapshot!("error-end", yaml::document(&pod).unwrap());
     let pod = Scene::of("happy-end", &small()).pod();
-    assert_eq!(environment(container(&pod, "asya-sidecar"))["ASYA_IS_END_ACTOR"], "true");
-    assert_eq!(environment(container(&pod, "asya-runtime"))["ASYA_ENABLE_VALIDATION"], "false");
+    assert_eq!(
+        environment(container(&pod, "asya-sidecar"))["ASYA_IS_END_ACTOR"],
+        "true"
+    );
+    assert_eq!(
+        environment(container(&pod, "asya-runtime"))["ASYA_ENABLE_VALIDATION"],
+        "false"
+    );
 }
 
 #[test]
@@ -211,14 +245,15 @@ fn what_the_user_set_stays() {
 
 #[test]
 fn the_sidecars_own_variables_win_and_its_probes_follow_them() {
-    let spec = |env: Value| {
-        json!({"transport": "rabbitmq", "sidecar": {"env": env}, "workload": {"template": {"spec": small()}}})
-    };
+    let spec = |env: Value| json!({"transport": "rabbitmq", "sidecar": {"env": env}, "workload": {"template": {"spec": small()}}});
     let env = json!([{"name": "ASYA_LOG_LEVEL", "value": "debug"}, {"name": "ASYA_METRICS_ADDR", "value": ":9100"}]);
     let pod = Scene::reading("worker", &spec(env)).pod();
     let sidecar = container(&pod, "asya-sidecar");
     assert_eq!(environment(sidecar)["ASYA_LOG_LEVEL"], "debug");
-    assert_eq!(sidecar["readinessProbe"]["httpGet"], json!({"path": "/readyz", "port": 9100}));
+    assert_eq!(
+        sidecar["readinessProbe"]["httpGet"],
+        json!({"path": "/readyz", "port": 9100})
+    );
     let env = json!([{"name": "ASYA_METRICS_ENABLED", "value": "false"}]);
     let pod = Scene::reading("worker", &spec(env)).pod();
     let sidecar = container(&pod, "asya-sidecar");
@@ -253,13 +288,27 @@ fn grace_is_long_enough_for_one_call_unless_it_is_set() {
         (json!({"gracefulShutdown": 0, "processing": 10}), 40, "35s", "38s"),
         (json!({"gracefulShutdown": 3}), 3, "2s", "3s"),
         (json!({"gracefulShutdown": 1}), 1, "1s", "1s"),
-        (json!({"processing": u32::MAX}), u32::MAX, "4294967290s", "4294967293s"),
+        (
+            json!({"processing": u32::MAX}),
+            u32::MAX,
+            "4294967290s",
+            "4294967293s",
+        ),
     ] {
-        let spec = json!({"transport": "rabbitmq", "timeout": timeout, "workload": {"template": {"spec": small()}}});
+        let spec =
+            json!({"transport": "rabbitmq", "timeout": timeout, "workload": {"template": {"spec": small()}}});
         let pod = Scene::reading("worker", &spec).pod();
         assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], grace, "{timeout}");
-        assert_eq!(environment(container(&pod, "asya-sidecar"))["ASYA_SHUTDOWN_GRACE"], sidecar, "{timeout}");
-        assert_eq!(environment(container(&pod, "asya-runtime"))["ASYA_SHUTDOWN_GRACE"], runtime, "{timeout}");
+        assert_eq!(
+            environment(container(&pod, "asya-sidecar"))["ASYA_SHUTDOWN_GRACE"],
+            sidecar,
+            "{timeout}"
+        );
+        assert_eq!(
+            environment(container(&pod, "asya-runtime"))["ASYA_SHUTDOWN_GRACE"],
+            runtime,
+            "{timeout}"
+        );
     }
 }
 
@@ -267,19 +316,30 @@ fn grace_is_long_enough_for_one_call_unless_it_is_set() {
 fn a_script_without_the_option_gets_no_hook() {
     let mut scene = Scene::of("worker", &small());
     let command = json!(["python3", "/opt/asya/asya_runtime.py", "--drain"]);
-    assert_eq!(container(&scene.pod(), "asya-runtime")["lifecycle"]["preStop"]["exec"]["command"], command);
+    assert_eq!(
+        container(&scene.pod(), "asya-runtime")["lifecycle"]["preStop"]["exec"]["command"],
+        command
+    );
     scene.defaults.script.text = "print('an older one')".to_owned();
     assert!(container(&scene.pod(), "asya-runtime").get("lifecycle").is_none());
 }
 
 #[test]
 fn a_sidecar_runs_as_the_user_of_its_pod_unless_that_is_root() {
-    for (user, expected) in [(json!(5000), Value::Null), (json!(0), json!(1000)), (Value::Null, json!(1000))] {
+    for (user, expected) in [
+        (json!(5000), Value::Null),
+        (json!(0), json!(1000)),
+        (Value::Null, json!(1000)),
+    ] {
         let mut pod = small();
         pod["securityContext"] = json!({"runAsUser": user});
         let pod = Scene::of("worker", &pod).pod();
         let context = &container(&pod, "asya-sidecar")["securityContext"];
-        assert_eq!((&context["runAsUser"], &context["runAsNonRoot"]), (&expected, &json!(true)), "{user}");
+        assert_eq!(
+            (&context["runAsUser"], &context["runAsNonRoot"]),
+            (&expected, &json!(true)),
+            "{user}"
+        );
     }
 }
 
@@ -294,7 +354,10 @@ fn jobs_end_by_themselves_beside_a_native_sidecar() {
         let pod = Scene::reading("worker", &spec).pod();
         assert_eq!(pod["spec"]["restartPolicy"], "OnFailure");
         let sidecar = &pod["spec"]["initContainers"][0];
-        assert_eq!((&sidecar["name"], &sidecar["restartPolicy"]), (&json!("asya-sidecar"), &json!("Always")));
+        assert_eq!(
+            (&sidecar["name"], &sidecar["restartPolicy"]),
+            (&json!("asya-sidecar"), &json!("Always"))
+        );
         assert_eq!(environment(sidecar)["ASYA_RUN_UNTIL"], until);
         let runtime = environment(container(&pod, "asya-runtime"))["ASYA_RUN_UNTIL"];
         assert_eq!(runtime, "done");
@@ -304,7 +367,10 @@ fn jobs_end_by_themselves_beside_a_native_sidecar() {
 #[test]
 fn what_cannot_be_is_refused_with_the_field_and_the_remedy() {
     let job = |pod: &Value| {
-        Scene::reading("worker", &json!({"transport": "rabbitmq", "workload": {"kind": "Job", "template": {"spec": pod}}}))
+        Scene::reading(
+            "worker",
+            &json!({"transport": "rabbitmq", "workload": {"kind": "Job", "template": {"spec": pod}}}),
+        )
     };
     let mut always = small();
     always["restartPolicy"] = json!("Always");
@@ -313,16 +379,46 @@ fn what_cannot_be_is_refused_with_the_field_and_the_remedy() {
     let mut own_account = small();
     own_account["serviceAccountName"] = json!("mine");
     for (scene, words) in [
-        (Scene::of("worker", &small()).annotated("sidecar-mode", "sideways"), vec!["asya.sh/sidecar-mode", "sideways", "native"]),
-        (job(&small()).annotated("sidecar-mode", "container"), vec!["asya.sh/sidecar-mode", "Job", "native"]),
+        (
+            Scene::of("worker", &small()).annotated("sidecar-mode", "sideways"),
+            vec!["asya.sh/sidecar-mode", "sideways", "native"],
+        ),
+        (
+            job(&small()).annotated("sidecar-mode", "container"),
+            vec!["asya.sh/sidecar-mode", "Job", "native"],
+        ),
         (job(&always), vec!["restartPolicy", "Always", "OnFailure"]),
         (old, vec!["1.29", "1.28"]),
-        (Scene::of("worker", &own_account).on("sqs"), vec!["serviceAccountName", "mine", "actorRoleArn"]),
-        (Scene::of("worker", &json!("text")), vec!["spec.workload.template.spec", "object"]),
-        (Scene::of("worker", &json!({"containers": 5})), vec!["containers", "list"]),
-        (Scene::of("worker", &json!({"containers": [{"name": "other"}]})), vec!["containers", "asya-runtime"]),
-        (Scene::of("worker", &json!({"containers": [{"name": "asya-runtime", "env": "x"}]})), vec!["asya-runtime", "env", "list"]),
-        (Scene::of("worker", &json!({"volumes": {}, "containers": small()["containers"]})), vec!["volumes", "list"]),
+        (
+            Scene::of("worker", &own_account).on("sqs"),
+            vec!["serviceAccountName", "mine", "actorRoleArn"],
+        ),
+        (
+            Scene::of("worker", &json!("text")),
+            vec!["spec.workload.template.spec", "object"],
+        ),
+        (
+            Scene::of("worker", &json!({"containers": 5})),
+            vec!["containers", "list"],
+        ),
+        (
+            Scene::of("worker", &json!({"containers": [{"name": "other"}]})),
+            vec!["containers", "asya-runtime"],
+        ),
+        (
+            Scene::of(
+                "worker",
+                &json!({"containers": [{"name": "asya-runtime", "env": "x"}]}),
+            ),
+            vec!["asya-runtime", "env", "list"],
+        ),
+        (
+            Scene::of(
+                "worker",
+                &json!({"volumes": {}, "containers": small()["containers"]}),
+            ),
+            vec!["volumes", "list"],
+        ),
     ] {
         let refusal = scene.refusal();
         for word in words {
@@ -350,19 +446,31 @@ fn unknown() -> impl Strategy<Value = Map<String, Value>> {
 
 fn entries() -> impl Strategy<Value = Vec<(String, String)>> {
     let value = prop::collection::vec(
-        prop_oneof![Just("$(A)"), Just("$(B)"), Just("$(C)"), Just("$$"), Just("$"), Just("x"), Just("("), Just("A)")],
+        prop_oneof![
+            Just("$(A)"),
+            Just("$(B)"),
+            Just("$(C)"),
+            Just("$$"),
+            Just("$"),
+            Just("x"),
+            Just("("),
+            Just("A)")
+        ],
         0..5,
     );
     prop::collection::vec(("[ABC]", value.prop_map(|parts| parts.concat())), 0..8)
 }
 
 fn list(entries: &[(String, String)]) -> Vec<Value> {
-    entries.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    entries
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect()
 }
 
 /// What a kubelet makes of an environment.
 fn kubelet(environment: &[Value]) -> BTreeMap<String, String> {
-    let mut known = BTreeMap::new();
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
     for entry in environment {
         let (mut out, mut rest) = (String::new(), entry["value"].as_str().unwrap());
         while let Some(at) = rest.find('$') {

@@ -38,7 +38,10 @@ pub(super) fn mount(runtime: RuntimeKind, mounts: &mut Vec<Value>) {
         return;
     }
     // Two mounts on one path are refused; whoever brings a volume for `/tmp` keeps it.
-    if !mounts.iter().any(|mount| text(mount, "mountPath").is_some_and(|path| path.trim_end_matches('/') == "/tmp")) {
+    if !mounts
+        .iter()
+        .any(|mount| text(mount, "mountPath").is_some_and(|path| path.trim_end_matches('/') == "/tmp"))
+    {
         mounts.push(mount_of_temporary());
     }
     let script =

@@ -33,11 +33,20 @@ enum Source {
 
 impl Parameter {
     pub(super) fn secret(name: &'static str, secret: &str, key: &str) -> Self {
-        Self { name, source: Source::Secret { name: secret.to_owned(), key: key.to_owned() } }
+        Self {
+            name,
+            source: Source::Secret {
+                name: secret.to_owned(),
+                key: key.to_owned(),
+            },
+        }
     }
 
     pub(super) fn text(name: &'static str, value: &str) -> Self {
-        Self { name, source: Source::Text(value.to_owned()) }
+        Self {
+            name,
+            source: Source::Text(value.to_owned()),
+        }
     }
 }
 
@@ -58,7 +67,13 @@ pub(super) fn objects(inputs: &Inputs<'_>, trigger: &Trigger) -> Vec<Object> {
     };
     let config_map = config_map(inputs, authentication);
     let body = json!({ "spec": spec });
-    let object = metadata::owned(actor, Kind::TriggerAuthentication, name(inputs), BTreeMap::new(), body);
+    let object = metadata::owned(
+        actor,
+        Kind::TriggerAuthentication,
+        name(inputs),
+        BTreeMap::new(),
+        body,
+    );
     config_map.into_iter().chain([object]).collect()
 }
 

@@ -16,11 +16,15 @@ pub(super) fn behavior(inputs: &Inputs<'_>) -> Value {
         Broker::Sqs(broker) => &broker.behavior,
     };
     let default = default();
-    let layers = [Some(&default), transport.as_ref(), inputs.actor.spec.scaling.behavior.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object)
-        .flat_map(Map::clone);
+    let layers = [
+        Some(&default),
+        transport.as_ref(),
+        inputs.actor.spec.scaling.behavior.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    .filter_map(Value::as_object)
+    .flat_map(Map::clone);
     Value::Object(layers.collect())
 }
 

@@ -7,8 +7,22 @@ use std::collections::BTreeSet;
 
 /// Words of the language that are no names.
 const WORDS: [&str; 16] = [
-    "and", "contains", "else", "endsWith", "false", "if", "in", "let", "matches", "nil", "not", "or", "startsWith",
-    "true", "null", "none",
+    "and",
+    "contains",
+    "else",
+    "endsWith",
+    "false",
+    "if",
+    "in",
+    "let",
+    "matches",
+    "nil",
+    "not",
+    "or",
+    "startsWith",
+    "true",
+    "null",
+    "none",
 ];
 
 /// The first name that stands for a value and is neither `known` nor bound by the formula itself.
@@ -54,7 +68,8 @@ fn tokens(formula: &str) -> Vec<Token<'_>> {
             }
             '0'..='9' => {
                 tokens.push(Token::Literal);
-                rest.find(|each| !is_name(each) && each != '.').unwrap_or(rest.len())
+                rest.find(|each| !is_name(each) && each != '.')
+                    .unwrap_or(rest.len())
             }
             '"' | '\'' | '`' => {
                 tokens.push(Token::Literal);

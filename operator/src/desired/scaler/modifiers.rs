@@ -44,23 +44,38 @@ fn check(advanced: &AdvancedScaling) -> Result<(), DesiredError> {
     let Some(formula) = given(advanced.formula.as_ref()) else {
         return refused(
             "advanced.formula",
-            format!("is missing; write one over `{}`, or remove spec.scaling.advanced", trigger::NAME),
+            format!(
+                "is missing; write one over `{}`, or remove spec.scaling.advanced",
+                trigger::NAME
+            ),
         );
     };
     if let Some(unknown) = formula::unknown_name(formula, trigger::NAME) {
         let name = trigger::NAME;
-        return refused("advanced.formula", format!("refers to `{unknown}`; the only trigger is called `{name}`"));
+        return refused(
+            "advanced.formula",
+            format!("refers to `{unknown}`; the only trigger is called `{name}`"),
+        );
     }
     let Some(target) = given(advanced.target.as_ref()) else {
-        return refused("advanced.target", "is missing; a formula needs one, such as \"5\"".to_owned());
+        return refused(
+            "advanced.target",
+            "is missing; a formula needs one, such as \"5\"".to_owned(),
+        );
     };
     if !number(target).is_some_and(|number| number > 0.0) {
-        return refused("advanced.target", format!("is {target:?}; write a number above 0"));
+        return refused(
+            "advanced.target",
+            format!("is {target:?}; write a number above 0"),
+        );
     }
     if let Some(activation) = given(advanced.activation_target.as_ref())
         && number(activation).is_none()
     {
-        return refused("advanced.activationTarget", format!("is {activation:?}; write a number"));
+        return refused(
+            "advanced.activationTarget",
+            format!("is {activation:?}; write a number"),
+        );
     }
     if advanced.metric_type == Some(MetricType::Utilization) {
         let message = "is Utilization, which no queue has; write AverageValue or Value".to_owned();
@@ -70,5 +85,8 @@ fn check(advanced: &AdvancedScaling) -> Result<(), DesiredError> {
 }
 
 fn number(text: &str) -> Option<f64> {
-    text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
+    text.trim()
+        .parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite())
 }

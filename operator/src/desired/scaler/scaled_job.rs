@@ -27,13 +27,22 @@ pub(super) fn object(inputs: &Inputs<'_>, trigger: &Trigger) -> Result<Object, D
         "triggers": [trigger.body(&authentication::name(inputs))],
     });
     let annotations = scaled_object::source_generation(inputs);
-    Ok(metadata::owned(actor, Kind::ScaledJob, actor.name.clone(), annotations, json!({ "spec": spec })))
+    Ok(metadata::owned(
+        actor,
+        Kind::ScaledJob,
+        actor.name.clone(),
+        annotations,
+        json!({ "spec": spec }),
+    ))
 }
 
 /// A ScaledJob has no autoscaler behind it that could follow a formula or a behaviour.
 fn check(inputs: &Inputs<'_>) -> Result<(), DesiredError> {
     let scaling = &inputs.actor.spec.scaling;
-    let given = [("advanced", scaling.advanced.is_some()), ("behavior", scaling.behavior.is_some())];
+    let given = [
+        ("advanced", scaling.advanced.is_some()),
+        ("behavior", scaling.behavior.is_some()),
+    ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         None => Ok(()),
         Some((field, _)) => Err(DesiredError::Scaling {

@@ -20,7 +20,11 @@ const DEFAULT_COOLDOWN: u32 = 300;
 pub(super) fn object(inputs: &Inputs<'_>, trigger: &Trigger) -> Result<Object, DesiredError> {
     let actor = inputs.actor;
     let scaling = &actor.spec.scaling;
-    let cooldown = if scaling.cooldown_period == 0 { DEFAULT_COOLDOWN } else { scaling.cooldown_period };
+    let cooldown = if scaling.cooldown_period == 0 {
+        DEFAULT_COOLDOWN
+    } else {
+        scaling.cooldown_period
+    };
     let spec = json!({
         "scaleTargetRef": target(inputs),
         "minReplicaCount": scaling.min_replicas,
@@ -31,7 +35,13 @@ pub(super) fn object(inputs: &Inputs<'_>, trigger: &Trigger) -> Result<Object, D
         "advanced": advanced(inputs)?,
     });
     let annotations = source_generation(inputs);
-    Ok(metadata::owned(actor, Kind::ScaledObject, actor.name.clone(), annotations, json!({ "spec": spec })))
+    Ok(metadata::owned(
+        actor,
+        Kind::ScaledObject,
+        actor.name.clone(),
+        annotations,
+        json!({ "spec": spec }),
+    ))
 }
 
 pub(super) fn source_generation(inputs: &Inputs<'_>) -> BTreeMap<&'static str, String> {

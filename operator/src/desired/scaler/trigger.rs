@@ -37,7 +37,9 @@ impl Trigger {
     /// # Errors
     /// If the transport lacks something without which KEDA cannot find the queue.
     pub(super) fn of(inputs: &Inputs<'_>, counting: Counting) -> Result<Self, DesiredError> {
-        let queue = inputs.transport.queue_name(&inputs.actor.namespace, &inputs.actor.name);
+        let queue = inputs
+            .transport
+            .queue_name(&inputs.actor.namespace, &inputs.actor.name);
         match &inputs.transport.broker {
             Broker::RabbitMq(broker) => rabbitmq(inputs, broker, queue, counting),
             Broker::Sqs(broker) => sqs(inputs, broker, &queue, counting),
@@ -58,11 +60,19 @@ fn target(inputs: &Inputs<'_>) -> String {
     inputs.actor.spec.scaling.queue_length.max(1).to_string()
 }
 
-fn rabbitmq(inputs: &Inputs<'_>, broker: &RabbitMq, queue: String, counting: Counting) -> Result<Trigger, DesiredError> {
+fn rabbitmq(
+    inputs: &Inputs<'_>,
+    broker: &RabbitMq,
+    queue: String,
+    counting: Counting,
+) -> Result<Trigger, DesiredError> {
     const KIND: &str = "rabbitmq";
     required(inputs, &broker.host, "host", KIND)?;
-    let mut metadata =
-        BTreeMap::from([("queueName", queue), ("mode", "QueueLength".to_owned()), ("value", target(inputs))]);
+    let mut metadata = BTreeMap::from([
+        ("queueName", queue),
+        ("mode", "QueueLength".to_owned()),
+        ("value", target(inputs)),
+    ]);
     match broker.management_port {
         Some(port) => {
             let scheme = if broker.tls { "https" } else { "http" };
@@ -88,16 +98,27 @@ fn rabbitmq(inputs: &Inputs<'_>, broker: &RabbitMq, queue: String, counting: Cou
         } else {
             Parameter::text("username", &broker.username)
         };
-        Authentication::Parameters(vec![username, Parameter::secret("password", &password.name, &password.key)])
+        Authentication::Parameters(vec![
+            username,
+            Parameter::secret("password", &password.name, &password.key),
+        ])
     });
-    Ok(Trigger { kind: KIND, metadata, authentication })
+    Ok(Trigger {
+        kind: KIND,
+        metadata,
+        authentication,
+    })
 }
 
 /// The broker's address. Without a Secret it names the user; the password is then RabbitMQ's public default, which KEDA
 /// knows for AMQP and has to be told for HTTP.
 fn address(inputs: &Inputs<'_>, broker: &RabbitMq, scheme: &str, port: u16) -> Result<String, DesiredError> {
     let host = &broker.host;
-    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
+    let host = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
     let is_invalid = |_| DesiredError::InvalidSetting {
         transport: inputs.transport.name.clone(),
         setting: "host",
@@ -137,18 +158,39 @@ fn sqs(inputs: &Inputs<'_>, broker: &Sqs, queue: &str, counting: Counting) -> Re
     }
     let authentication = match &broker.credentials {
         Some(keys) => Authentication::Parameters(vec![
-            Parameter::secret("awsAccessKeyID", &keys.access_key_id.name, &keys.access_key_id.key),
-            Parameter::secret("awsSecretAccessKey", &keys.secret_access_key.name, &keys.secret_access_key.key),
+            Parameter::secret(
+                "awsAccessKeyID",
+                &keys.access_key_id.name,
+                &keys.access_key_id.key,
+            ),
+            Parameter::secret(
+                "awsSecretAccessKey",
+                &keys.secret_access_key.name,
+                &keys.secret_access_key.key,
+            ),
         ]),
         None => Authentication::PodIdentity("aws"),
     };
-    Ok(Trigger { kind: KIND, metadata, authentication: Some(authentication) })
+    Ok(Trigger {
+        kind: KIND,
+        metadata,
+        authentication: Some(authentication),
+    })
 }
 
-fn required(inputs: &Inputs<'_>, value: &str, setting: &'static str, trigger: &'static str) -> Result<(), DesiredError> {
+fn required(
+    inputs: &Inputs<'_>,
+    value: &str,
+    setting: &'static str,
+    trigger: &'static str,
+) -> Result<(), DesiredError> {
     if value.is_empty() {
         let transport = inputs.transport.name.clone();
-        return Err(DesiredError::MissingSetting { transport, setting, trigger });
+        return Err(DesiredError::MissingSetting {
+            transport,
+            setting,
+            trigger,
+        });
     }
     Ok(())
 }

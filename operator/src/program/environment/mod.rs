@@ -6,7 +6,7 @@
 mod script;
 mod values;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use asya_program::logging::{Format, Level, LogSettings};
 use asya_program::{Environment, Reader, Reading, misspelled};
 
 use super::arguments::Flags;
-use super::token::Token;
 use super::variables as v;
 use crate::desired::{Defaults, pod};
 use crate::registry::{self, Registry};
+use crate::report::{GatewayAddress, GatewayToken};
 
 /// What holds when `ASYA_QUEUE_HEALTH_CHECK_INTERVAL` cannot be read (contract operator §3.2).
 const UNREADABLE_INTERVAL: Duration = Duration::from_mins(5);
@@ -36,7 +36,11 @@ pub(super) struct Prepared {
     pub(super) status_refresh: Duration,
     pub(super) rollouts: u32,
     pub(super) cluster: Option<String>,
-    pub(super) gateway_token: Option<Token>,
+    /// Certificate authorities that brokers may show beside those of the system.
+    pub(super) ca_file: Option<PathBuf>,
+    /// Whom to tell of every actor.
+    pub(super) gateway: Option<GatewayAddress>,
+    pub(super) gateway_token: Option<GatewayToken>,
     pub(super) registry: Arc<Registry>,
     pub(super) defaults: Arc<Defaults>,
 }
@@ -57,6 +61,8 @@ pub(super) fn read(environment: &Environment<'_>, flags: &Flags) -> Reading<Prep
         status_refresh: reader.get(&v::STATUS_REFRESH, values::refresh),
         rollouts: reader.get(&v::MAX_ROLLOUTS, asya_program::environment::at_least_one),
         cluster: reader.optional(&v::CLUSTER_NAME, values::cluster),
+        ca_file: ca_file(&mut reader),
+        gateway: reader.optional(&v::GATEWAY_URL, values::gateway),
         gateway_token: gateway_token(&mut reader),
         registry: Arc::new(registry),
         defaults: Arc::new(defaults(&mut reader, environment)),
@@ -159,7 +165,13 @@ fn queue_check_interval(reader: &mut Reader<'_>) -> Option<Duration> {
     }
 }
 
-fn gateway_token(reader: &mut Reader<'_>) -> Option<Token> {
+fn ca_file(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    let path = PathBuf::from(reader.optional(&v::RABBITMQ_CA_FILE, text)?);
+    // Only to find out now that it can be read.
+    reader.file(&v::RABBITMQ_CA_FILE, &path).map(|_| path)
+}
+
+fn gateway_token(reader: &mut Reader<'_>) -> Option<GatewayToken> {
     let token = reader.optional(&v::GATEWAY_TOKEN, values::token);
     let Some(path) = reader.optional(&v::GATEWAY_TOKEN_FILE, text) else {
         return token;
@@ -172,14 +184,9 @@ fn gateway_token(reader: &mut Reader<'_>) -> Option<Token> {
         reader.problem(&v::GATEWAY_TOKEN_FILE, text);
     }
     let content = reader.file(&v::GATEWAY_TOKEN_FILE, Path::new(&path))?;
-    match values::token(content.trim_end_matches(['\r', '\n'])) {
-        Ok(token) => Some(token),
-        Err(expected) => {
-            let text = format!("what {path} holds cannot be used; expected {}", expected.what);
-            reader.problem(&v::GATEWAY_TOKEN_FILE, text);
-            None
-        }
-    }
+    GatewayToken::file(&path, &content)
+        .map_err(|error| reader.problem(&v::GATEWAY_TOKEN_FILE, format!("{path}: {error}")))
+        .ok()
 }
 
 fn defaults(reader: &mut Reader<'_>, environment: &Environment<'_>) -> Defaults {
@@ -193,14 +200,15 @@ fn defaults(reader: &mut Reader<'_>, environment: &Environment<'_>) -> Defaults 
             "without effect; only true, in small letters, disables it",
         );
     }
+    // A bad one is told where the address is read; sidecars then get none either.
+    let is_usable = |url: &str| Ok(values::gateway(url).is_ok().then(|| url.to_owned()));
+    let gateway_url = reader.optional(&v::GATEWAY_URL, is_usable).flatten();
     Defaults {
         sidecar_image: reader.get(&v::SIDECAR_IMAGE, text),
         sidecar_resources: reader.optional(&v::SIDECAR_RESOURCES, values::resources),
         sidecar_security: pod::hardened(),
         sidecar_mode: reader.get(&v::SIDECAR_MODE, values::sidecar_mode),
-        gateway_url: reader
-            .optional(&v::GATEWAY_URL, values::gateway_url)
-            .unwrap_or_default(),
+        gateway_url: gateway_url.unwrap_or_default(),
         script: script::choose(reader, environment),
         disruption_budgets: reader.get(&v::DISRUPTION_BUDGETS, boolean),
         manages_queues: disabled.as_deref() != Some("true"),

@@ -7,7 +7,7 @@ use asya_program::environment::{json_object, positive_duration};
 use serde_json::Value;
 
 use crate::desired::SidecarMode;
-use crate::program::token::Token;
+use crate::report::{GatewayAddress, GatewayToken};
 
 /// The name of a namespace.
 pub(super) fn namespace(value: &str) -> Result<String, Expected> {
@@ -92,22 +92,19 @@ pub(super) fn sidecar_mode(value: &str) -> Result<SidecarMode, Expected> {
     }
 }
 
-/// The gateway's address, as it is given to sidecars.
-pub(super) fn gateway_url(value: &str) -> Result<String, Expected> {
-    let expected = || Expected::new("a URL such as http://asya-gateway.asya:8080");
-    let url = url::Url::parse(value).map_err(|error| expected().because(format!("is no URL ({error})")))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(expected().because("is no address of HTTP"));
-    }
-    Ok(value.to_owned())
+/// The gateway's address.
+pub(super) fn gateway(value: &str) -> Result<GatewayAddress, Expected> {
+    GatewayAddress::parse(value).map_err(|error| {
+        Expected::new("a URL such as http://asya-gateway.asya:8080")
+            .because(format!("cannot be used: {error}"))
+    })
 }
 
 /// A token, as it can stand in a header.
-pub(super) fn token(value: &str) -> Result<Token, Expected> {
-    if value.is_empty() || value.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err(Expected::new("one word of visible ASCII characters"));
-    }
-    Ok(Token::new(value))
+pub(super) fn token(value: &str) -> Result<GatewayToken, Expected> {
+    GatewayToken::text(value).map_err(|_| {
+        Expected::new("one word of visible ASCII characters").because("cannot stand in a header")
+    })
 }
 
 #[cfg(test)]
@@ -135,9 +132,9 @@ mod tests {
 
     #[test]
     fn a_gateway_is_reached_over_http() {
-        assert!(gateway_url("http://asya-gateway:8080").is_ok());
-        for text in ["asya-gateway:8080", "grpc://a", "http://"] {
-            assert!(gateway_url(text).is_err(), "{text}");
+        assert!(gateway("http://asya-gateway:8080").is_ok());
+        for text in ["asya-gateway:8080", "grpc://a", "http://", "http://me:hush@a"] {
+            assert!(gateway(text).is_err(), "{text}");
         }
     }
 
@@ -145,6 +142,6 @@ mod tests {
     fn other_words_are_refused() {
         assert!(sidecar_mode("sidecar").is_err() && cluster("a b").is_err() && whole("ten").is_err());
         assert!(refresh("0").is_err() && refresh("100ms").is_err() && refresh("30s").is_ok());
-        assert!(token("a b").is_err() && token("a\nb").is_err());
+        assert!(token("").is_err() && token("a\nb").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The table itself, group by group.
 
 use asya_program::Shown;
+use asya_program::rabbitmq::variables as rabbitmq;
 
 use super::{Group, Variable};
 
@@ -24,6 +25,7 @@ variables! {
     QUEUE_HEALTH_CHECK_INTERVAL = Variable::contract("ASYA_QUEUE_HEALTH_CHECK_INTERVAL", "", Group::Brokers,
         "How often each queue is looked for and made again if it is missing. A value that cannot be read is 5m.")
         .otherwise("not looked for");
+    RABBITMQ_CA_FILE = rabbitmq::ca_file(Group::Brokers);
 
     SIDECAR_IMAGE = Variable::contract("ASYA_SIDECAR_IMAGE", "asya-sidecar:latest", Group::Pods,
         "Image of sidecars, unless the actor names another.");

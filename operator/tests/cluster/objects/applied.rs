@@ -1,209 +1,367 @@
 //! A real API server takes every object that we write, changes nothing the second time, and what it stores counts as no
 //! drift.
 
-use std::sync::OnceLock;
-
-use asya_operator::desired::{Facts, Object, contains, replicas_handover, runtime_config_map};
-use asya_operator::desired::{Kind, REPLICAS_MANAGER};
-use asya_operator::resource::FIELD_MANAGER;
-use asya_tests::keda;
-use asya_tests::kube::Cluster;
+use asya_operator::desired::{
+    Facts, Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, contains, replicas_handover, runtime_config_map,
+    strategy_change,
+};
+use asya_operator::resource::{Actor, FIELD_MANAGER};
+use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::scenarios::{Scenario, actor, actors};
+use super::scenarios::{Scenario, actor, actors, examples};
+use crate::setup::{Person, prepared};
 
-/// The API server with KEDA's definitions; `None` where tests are skipped.
-fn cluster() -> Option<&'static Cluster> {
-    static HAS_KEDA: OnceLock<bool> = OnceLock::new();
-    let cluster = Cluster::shared()?;
-    HAS_KEDA.get_or_init(|| keda::install(cluster)).then_some(cluster)
+/// Applies as the operator does, but so that unknown and doubled fields are refused; what is stored then, or why not.
+fn try_apply(person: &Person, manager: &str, body: &Value) -> Result<Value, (u16, String)> {
+    let text = |path: &str| body.pointer(path).and_then(Value::as_str).unwrap();
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|kind| kind.names().1 == text("/kind"))
+        .unwrap();
+    let path = person.path(text("/apiVersion"), kind.names().2, text("/metadata/name"));
+    let path = format!("{path}?fieldManager={manager}&force=true&fieldValidation=Strict");
+    person.send(Method::PATCH, &path, "application/apply-patch+yaml", Some(body))
 }
 
-/// Applies as the operator does, refusing unknown and doubled fields, and gives back what is stored.
-fn apply(cluster: &Cluster, manager: &str, bodies: &[Value]) -> Vec<Value> {
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": bodies });
-    let manager = format!("--field-manager={manager}");
-    let arguments = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "--show-managed-fields"];
-    let arguments: Vec<&str> = arguments.into_iter().chain([&*manager, "--output=json", "--filename=-"]).collect();
-    let stored: Value = serde_json::from_str(&cluster.kubectl_with(&arguments, &list.to_string())).unwrap();
-    match stored.get("items") {
-        Some(items) => items.as_array().unwrap().clone(),
-        None => vec![stored],
-    }
+fn apply(person: &Person, body: &Value) -> Value {
+    try_apply(person, FIELD_MANAGER, body).unwrap_or_else(|error| panic!("{error:?}: {body:#}"))
 }
 
-fn bodies(objects: &[Object]) -> Vec<Value> {
-    objects.iter().map(|object| object.body.clone()).collect()
+/// Patches what is stored, as `manager`.
+fn patch(person: &Person, object: &Object, manager: &str, kind: &str, patch: &Value) -> Value {
+    let (api_version, _, plural) = object.kind.names();
+    let path = format!(
+        "{}?fieldManager={manager}",
+        person.path(api_version, plural, &object.name)
+    );
+    person.send(Method::PATCH, &path, kind, Some(patch)).unwrap()
 }
 
-fn everything(namespaces: [&str; 2]) -> Vec<Object> {
-    let mut objects = Vec::new();
-    for (namespace, transport) in namespaces.into_iter().zip(["rabbitmq", "sqs"]) {
-        for mut actor in actors("examples.yaml").into_iter().chain(actors("kinds.yaml")) {
-            namespace.clone_into(&mut actor.namespace);
+/// A person with an actor of the fixtures in a namespace of its own; `None` where tests are skipped.
+fn with_actor(name: &str) -> Option<(Person, Scenario)> {
+    let person = Person::new(prepared()?);
+    let mut actor = actor(name);
+    actor.namespace.clone_from(&person.namespace);
+    Some((person, Scenario::new(actor)))
+}
+
+fn workload(scenario: &Scenario) -> Object {
+    scenario.desired().workload.unwrap().remove(0)
+}
+
+fn version(object: &Value) -> &Value {
+    &object["metadata"]["resourceVersion"]
+}
+
+#[test]
+fn every_object_is_admitted_counts_as_no_drift_and_the_second_time_changes_nothing() {
+    let Some(cluster) = prepared() else { return };
+    let mut count = 0;
+    for transport in ["rabbitmq", "rabbitmq-tls-http", "sqs", "sqs-keys"] {
+        let person = Person::new(cluster);
+        let mut objects = Vec::new();
+        for mut actor in examples().into_iter().chain(actors("kinds.yaml")) {
+            actor.namespace.clone_from(&person.namespace);
             objects.extend(Scenario::new(actor).on(transport).objects());
         }
-        let script = Scenario::new(actor("hello-actor")).defaults.script;
-        objects.push(runtime_config_map(namespace, &script));
+        objects.push(runtime_config_map(
+            &person.namespace,
+            &Scenario::new(actor("hello-actor")).defaults.script,
+        ));
+        for object in objects {
+            let first = apply(&person, &object.body);
+            let what = format!("{:?} {} on {transport}", object.kind, object.name);
+            assert_eq!(contains(&first, &object.body), None, "{what}: {first:#}");
+            let second = apply(&person, &object.body);
+            assert_eq!(version(&first), version(&second), "{what}");
+            count += 1;
+        }
     }
-    objects
+    assert!(count > 150, "{count}");
 }
 
 #[test]
-fn every_object_is_admitted_and_the_second_time_changes_nothing() {
-    let Some(cluster) = cluster() else { return };
-    let namespaces = [cluster.namespace(), cluster.namespace()];
-    let objects = everything([&namespaces[0], &namespaces[1]]);
-    assert!(objects.len() > 60, "{}", objects.len());
-
-    let first = apply(cluster, FIELD_MANAGER, &bodies(&objects));
-    assert_eq!(first.len(), objects.len());
-    for (object, stored) in objects.iter().zip(&first) {
-        assert_eq!(stored["metadata"]["name"], object.name, "the order is kept");
-        assert_eq!(contains(stored, &object.body), None, "{:?} {}", object.kind, object.name);
+fn an_account_for_a_role_and_the_username_of_a_transport_are_admitted_too() {
+    let Some((person, scenario)) = with_actor("llm-actor") else {
+        return;
+    };
+    let mut alone = scenario.clone();
+    alone.facts.secret_has_username = false;
+    let objects = [scenario.on("sqs-role").objects(), alone.objects()].concat();
+    let kinds = [Kind::ServiceAccount, Kind::ConfigMap];
+    assert!(
+        kinds
+            .iter()
+            .all(|kind| objects.iter().any(|object| object.kind == *kind))
+    );
+    for object in objects {
+        let stored = apply(&person, &object.body);
+        assert_eq!(contains(&stored, &object.body), None, "{:?}", object.kind);
     }
+}
 
-    let second = apply(cluster, FIELD_MANAGER, &bodies(&objects));
-    for (first, second) in first.iter().zip(&second) {
-        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-        assert_eq!(version(first), version(second), "{} {}", first["kind"], first["metadata"]["name"]);
+/// Else the test above would say nothing.
+#[test]
+fn an_unknown_field_and_a_wrong_type_would_be_refused() {
+    let Some((person, scenario)) = with_actor("cached-actor") else {
+        return;
+    };
+    for object in scenario.objects() {
+        let mut body = object.body.clone();
+        body["spec"]["unheardOf"] = json!(1);
+        let (code, message) = try_apply(&person, FIELD_MANAGER, &body).unwrap_err();
+        assert!(
+            code >= 400 && message.contains("unheardOf"),
+            "{:?}: {message}",
+            object.kind
+        );
+    }
+    for path in [
+        "/spec/minReplicaCount",
+        "/spec/triggers/0/metadata/value",
+        "/spec/scaleTargetRef",
+    ] {
+        let objects = scenario.desired().scaler.unwrap();
+        let mut body = objects
+            .into_iter()
+            .find(|object| object.kind == Kind::ScaledObject)
+            .unwrap()
+            .body;
+        *body.pointer_mut(path).unwrap() = json!([true]);
+        let (code, message) = try_apply(&person, FIELD_MANAGER, &body).unwrap_err();
+        assert!(code >= 400, "{path}: {message}");
     }
 }
 
 #[test]
-fn what_another_hand_changes_in_a_stored_object_is_seen() {
-    let Some(cluster) = cluster() else { return };
-    let namespace = cluster.namespace();
-    let mut actor = actor("everything-in-a-pod");
-    actor.namespace.clone_from(&namespace);
-    actor.spec.scaling.enabled = true;
-    let objects = Scenario::new(actor).objects();
-    apply(cluster, FIELD_MANAGER, &bodies(&objects));
+fn what_another_hand_changes_in_a_stored_object_is_seen_and_repaired() {
+    let Some((person, mut scenario)) = with_actor("everything-in-a-pod") else {
+        return;
+    };
+    scenario.actor.spec.scaling.enabled = true;
+    let objects = scenario.objects();
+    for object in &objects {
+        apply(&person, &object.body);
+    }
+    let replace = |path: &str, value: Value| json!([{ "op": "replace", "path": path, "value": value }]);
+    let remove = |path: &str| json!([{ "op": "remove", "path": path }]);
+    let pod = "spec.template.spec.containers[asya-runtime]";
     let changes = [
         (
             Kind::Deployment,
-            json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "other"}]),
-            "spec.template.spec.containers[asya-runtime].image",
+            replace("/spec/template/spec/containers/0/image", json!("other")),
+            format!("{pod}.image"),
         ),
         (
             Kind::Deployment,
-            json!([{"op": "remove", "path": "/spec/template/spec/containers/0/resources/limits/memory"}]),
-            "spec.template.spec.containers[asya-runtime].resources.limits.memory",
+            remove("/spec/template/spec/containers/0/resources/limits/memory"),
+            format!("{pod}.resources.limits.memory"),
         ),
         (
             Kind::ScaledObject,
-            json!([{"op": "replace", "path": "/spec/triggers/0/metadata/value", "value": "9"}]),
-            "spec.triggers[0].metadata.value",
+            replace("/spec/triggers/0/metadata/value", json!("9")),
+            "spec.triggers[0].metadata.value".into(),
         ),
-        (Kind::ScaledObject, json!([{"op": "replace", "path": "/spec/maxReplicaCount", "value": 9}]), "spec.maxReplicaCount"),
+        (
+            Kind::ScaledObject,
+            replace("/spec/maxReplicaCount", json!(9)),
+            "spec.maxReplicaCount".into(),
+        ),
         (
             Kind::TriggerAuthentication,
-            json!([{"op": "replace", "path": "/spec/secretTargetRef/1/key", "value": "other"}]),
-            "spec.secretTargetRef[1].key",
+            replace("/spec/secretTargetRef/1/key", json!("other")),
+            "spec.secretTargetRef[1].key".into(),
         ),
         (
             Kind::PodDisruptionBudget,
-            json!([{"op": "add", "path": "/spec/selector/matchLabels/more", "value": "label"}]),
-            "spec.selector.matchLabels.more",
+            json!([{ "op": "add", "path": "/spec/selector/matchLabels/more", "value": "label" }]),
+            "spec.selector.matchLabels.more".into(),
         ),
         (
             Kind::PodDisruptionBudget,
-            json!([{"op": "remove", "path": "/metadata/labels/asya.sh~1asya"}]),
-            "metadata.labels.asya.sh/asya",
+            remove("/metadata/labels/asya.sh~1asya"),
+            "metadata.labels.asya.sh/asya".into(),
         ),
     ];
-    for (kind, patch, path) in changes {
+    for (kind, change, path) in changes {
         let object = objects.iter().find(|object| object.kind == kind).unwrap();
-        let (_, _, plural) = kind.names();
-        let patch = patch.to_string();
-        let arguments = ["patch", plural, &object.name, "--namespace", &namespace, "--type=json", "--patch", &patch];
-        let stored = cluster.kubectl(&[&arguments[..], &["--output=json"]].concat());
-        let stored: Value = serde_json::from_str(&stored).unwrap();
-        assert_eq!(contains(&stored, &object.body).as_deref(), Some(path), "{patch}");
-        let repaired = apply(cluster, FIELD_MANAGER, &[object.body.clone()]);
-        assert_eq!(contains(&repaired[0], &object.body), None, "{patch}");
+        let stored = patch(
+            &person,
+            object,
+            "somebody",
+            "application/json-patch+json",
+            &change,
+        );
+        assert_eq!(contains(&stored, &object.body), Some(path), "{change}");
+        let repaired = apply(&person, &object.body);
+        assert_eq!(contains(&repaired, &object.body), None, "{change}");
     }
 }
 
 #[test]
 fn the_number_of_replicas_outlives_that_we_no_longer_write_it() {
-    let Some(cluster) = cluster() else { return };
     for name in ["llm-actor", "statefulset-scaled"] {
-        let mut actor = actor(name);
-        actor.namespace = cluster.namespace();
-        let mut scenario = Scenario::new(actor);
-        let workload = |scenario: &Scenario| scenario.desired().workload.unwrap().remove(0).body;
-        let apply_as = |manager: &str, body: Value| apply(cluster, manager, &[body]).remove(0);
-
-        let born = apply_as(FIELD_MANAGER, workload(&scenario));
+        let Some((person, mut scenario)) = with_actor(name) else {
+            return;
+        };
+        let hand_over = |live: &Value, scenario: &Scenario| {
+            let part = replicas_handover(live, &workload(scenario).body).expect("the number is ours alone");
+            try_apply(&person, REPLICAS_MANAGER, &part).unwrap();
+        };
+        let born = apply(&person, &workload(&scenario).body);
         assert_eq!(born["spec"]["replicas"], 0, "no pod is wasted on an empty queue");
 
-        scenario.facts = Facts { workload_exists: true, ..scenario.facts };
-        let handover = replicas_handover(&born, &workload(&scenario)).expect("nobody else holds the number yet");
-        apply_as(REPLICAS_MANAGER, handover);
-        let live = apply_as(FIELD_MANAGER, workload(&scenario));
+        scenario.facts = Facts {
+            workload_exists: true,
+            ..scenario.facts
+        };
+        hand_over(&born, &scenario);
+        let live = apply(&person, &workload(&scenario).body);
         assert_eq!(live["spec"]["replicas"], 0);
-        assert_eq!(replicas_handover(&live, &workload(&scenario)), None, "it is handed over once");
+        assert_eq!(
+            replicas_handover(&live, &workload(&scenario).body),
+            None,
+            "it is handed over once"
+        );
 
         // The autoscaler's way.
-        let (kind, namespace) = (live["kind"].as_str().unwrap().to_lowercase(), &scenario.actor.namespace);
-        cluster.kubectl(&["scale", &kind, name, "--replicas=3", "--namespace", namespace]);
-        let live = apply_as(FIELD_MANAGER, workload(&scenario));
+        let scale = json!({ "spec": { "replicas": 3 } });
+        patch(
+            &person,
+            &workload(&scenario),
+            "keda",
+            "application/merge-patch+json",
+            &scale,
+        );
+        let live = apply(&person, &workload(&scenario).body);
         assert_eq!(live["spec"]["replicas"], 3);
-        assert_eq!(replicas_handover(&live, &workload(&scenario)), None);
+        assert_eq!(replicas_handover(&live, &workload(&scenario).body), None);
 
         scenario.actor.spec.scaling.enabled = false;
         scenario.actor.spec.workload.replicas = 2;
-        let live = apply_as(FIELD_MANAGER, workload(&scenario));
-        assert_eq!(live["spec"]["replicas"], 2, "without scaling the number is the actor's");
+        let live = apply(&person, &workload(&scenario).body);
+        assert_eq!(
+            live["spec"]["replicas"], 2,
+            "without scaling the number is the actor's"
+        );
 
         scenario.actor.spec.scaling.enabled = true;
-        let handover = replicas_handover(&live, &workload(&scenario)).expect("the number is ours alone again");
-        apply_as(REPLICAS_MANAGER, handover);
-        let live = apply_as(FIELD_MANAGER, workload(&scenario));
-        assert_eq!(live["spec"]["replicas"], 2, "replicas stay until the autoscaler acts");
+        hand_over(&live, &scenario);
+        let live = apply(&person, &workload(&scenario).body);
+        assert_eq!(
+            live["spec"]["replicas"], 2,
+            "replicas stay until the autoscaler acts"
+        );
     }
 }
 
+/// Why [`replicas_handover`] is there.
 #[test]
-fn a_strategy_can_change_its_type_in_place() {
-    let Some(cluster) = cluster() else { return };
-    for (name, field, kinds) in [
-        ("hello-actor", "strategy", ["RollingUpdate", "Recreate", "RollingUpdate"]),
-        ("statefulset-fixed", "updateStrategy", ["RollingUpdate", "OnDelete", "RollingUpdate"]),
-    ] {
-        let mut actor = actor(name);
-        actor.namespace = cluster.namespace();
-        let mut scenario = Scenario::new(actor);
-        for kind in kinds {
-            scenario.actor.spec.workload.strategy = Some(json!({ "type": kind }));
-            let object = scenario.desired().workload.unwrap().remove(0);
-            let stored = apply(cluster, FIELD_MANAGER, std::slice::from_ref(&object.body)).remove(0);
-            assert_eq!(stored["spec"][field]["type"], kind);
+fn without_a_handover_the_api_server_would_start_a_pod() {
+    let Some((person, mut scenario)) = with_actor("llm-actor") else {
+        return;
+    };
+    apply(&person, &workload(&scenario).body);
+    scenario.facts = Facts {
+        workload_exists: true,
+        ..scenario.facts
+    };
+    assert_eq!(apply(&person, &workload(&scenario).body)["spec"]["replicas"], 1);
+}
+
+#[test]
+fn a_strategy_can_change_its_type_in_place_and_be_taken_back() {
+    let cases = [
+        ("hello-actor", "strategy", "Recreate", "maxUnavailable"),
+        ("statefulset-fixed", "updateStrategy", "OnDelete", "partition"),
+    ];
+    for (name, field, other, how) in cases {
+        let Some((person, mut scenario)) = with_actor(name) else {
+            return;
+        };
+        let set = |kind: &str| Some(json!({ "type": kind }));
+        let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { how: 1 } });
+        let steps = [
+            (None, "RollingUpdate"),
+            (set(other), other),
+            (Some(rolling), "RollingUpdate"),
+            (set(other), other),
+            (Some(json!({})), "RollingUpdate"),
+            (set(other), other),
+            (None, "RollingUpdate"),
+        ];
+        for (strategy, expected) in steps {
+            scenario.actor.spec.workload.strategy = strategy;
+            let object = workload(&scenario);
+            let (api_version, _, plural) = object.kind.names();
+            if let Some(live) = person.get(&person.path(api_version, plural, &object.name))
+                && let Some(change) = strategy_change(&live, &object.body)
+            {
+                patch(
+                    &person,
+                    &object,
+                    STRATEGY_MANAGER,
+                    "application/merge-patch+json",
+                    &change,
+                );
+            }
+            let stored = apply(&person, &object.body);
+            assert_eq!(stored["spec"][field]["type"], expected);
             assert_eq!(contains(&stored, &object.body), None);
+            assert_eq!(strategy_change(&stored, &object.body), None, "once is enough");
         }
     }
 }
 
 #[test]
-fn an_existing_selector_can_be_applied_again_whatever_the_actor_says_now() {
-    let Some(cluster) = cluster() else { return };
-    let mut actor = actor("hello-actor");
-    actor.namespace = cluster.namespace();
-    let mut scenario = Scenario::new(actor);
-    let first = scenario.desired().workload.unwrap().remove(0).body;
-    apply(cluster, FIELD_MANAGER, std::slice::from_ref(&first));
-    let labels = first.pointer("/spec/selector/matchLabels").unwrap().clone();
-    assert_eq!(labels, json!({ "app": "hello-actor", "asya.sh/asya": "hello-actor", "asya.sh/workload": "deployment" }));
+fn a_strategy_that_somebody_else_has_set_is_left_alone() {
+    let Some((person, scenario)) = with_actor("hello-actor") else {
+        return;
+    };
+    let object = workload(&scenario);
+    apply(&person, &object.body);
+    let change = json!({ "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } } });
+    let live = patch(
+        &person,
+        &object,
+        "somebody",
+        "application/merge-patch+json",
+        &change,
+    );
+    assert_eq!(strategy_change(&live, &object.body), None);
+    assert_eq!(
+        apply(&person, &object.body)["spec"]["strategy"]["type"],
+        "Recreate"
+    );
+}
 
-    scenario.actor.spec.workload.template.metadata = json!({ "labels": { "app": "renamed", "asya.sh/workload": "mine" } });
+#[test]
+fn an_existing_selector_can_be_applied_again_whatever_the_actor_says_now() {
+    let Some((person, mut scenario)) = with_actor("hello-actor") else {
+        return;
+    };
+    let stored = apply(&person, &workload(&scenario).body);
+    let labels = stored.pointer("/spec/selector/matchLabels").unwrap().clone();
+    assert_eq!(
+        labels,
+        json!({ "app": "hello-actor", "asya.sh/asya": "hello-actor", "asya.sh/workload": "deployment" })
+    );
+
+    let rename = |actor: &mut Actor| {
+        actor.spec.workload.template.metadata =
+            json!({ "labels": { "app": "renamed", "asya.sh/workload": "mine" } });
+    };
+    rename(&mut scenario.actor);
     scenario.facts = Facts {
         workload_exists: true,
         selector: Some(serde_json::from_value(labels.clone()).unwrap()),
         ..scenario.facts
     };
-    let second = scenario.desired().workload.unwrap().remove(0).body;
-    let stored = apply(cluster, FIELD_MANAGER, &[second]).remove(0);
+    let stored = apply(&person, &workload(&scenario).body);
     assert_eq!(stored.pointer("/spec/selector/matchLabels"), Some(&labels));
-    assert_eq!(stored.pointer("/spec/template/metadata/labels/app"), Some(&json!("hello-actor")));
+    assert_eq!(
+        stored.pointer("/spec/template/metadata/labels/app"),
+        Some(&json!("hello-actor"))
+    );
 }

@@ -19,7 +19,10 @@ pub(super) struct Scenario {
 
 impl Scenario {
     pub(super) fn new(actor: Actor) -> Self {
-        let script = Script { text: "print('hello')\n".to_owned(), hash: "0123456789abcdef".to_owned() };
+        let script = Script {
+            text: "print('hello')\n".to_owned(),
+            hash: "0123456789abcdef".to_owned(),
+        };
         Self {
             actor,
             registry: registry(),
@@ -33,7 +36,11 @@ impl Scenario {
                 disruption_budgets: true,
                 manages_queues: true,
             },
-            facts: Facts { server_minor: 34, secret_has_username: true, ..Facts::default() },
+            facts: Facts {
+                server_minor: 34,
+                secret_has_username: true,
+                ..Facts::default()
+            },
         }
     }
 
@@ -69,12 +76,18 @@ pub(super) fn registry() -> Registry {
             "passwordSecretRef": secret("rabbitmq-secret", "password"),
             "queues": { "dlq": { "enabled": true } },
         });
-        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         json!({ "type": "rabbitmq", "enabled": true, "config": config })
     };
     let sqs = |changes: Value| {
         let mut config = json!({ "region": "eu-west-1", "accountId": "123456789012" });
-        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         json!({ "type": "sqs", "enabled": true, "config": config })
     };
     let text = json!({ "transports": {
@@ -104,20 +117,43 @@ pub(super) fn registry() -> Registry {
 
 /// The actors of one fixture file.
 pub(super) fn actors(file: &str) -> Vec<Actor> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/actors").join(file);
-    let text = std::fs::read_to_string(path).unwrap();
-    Yaml::load_from_str(&text).unwrap().iter().map(|document| read_actor(&json(document))).collect()
+    read_actors(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/actors")
+            .join(file),
+    )
 }
 
-/// The actor of that name in `kinds.yaml` or `examples.yaml`.
+/// The actors that we show to everybody, in the order of their files.
+pub(super) fn examples() -> Vec<Actor> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/kubernetes");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    files.iter().flat_map(|file| read_actors(file)).collect()
+}
+
+fn read_actors(file: &Path) -> Vec<Actor> {
+    let text = std::fs::read_to_string(file).unwrap();
+    Yaml::load_from_str(&text)
+        .unwrap()
+        .iter()
+        .map(|document| read_actor(&json(document)))
+        .collect()
+}
+
+/// The actor of that name in `kinds.yaml` or `usual.yaml`.
 pub(super) fn actor(name: &str) -> Actor {
-    let all = ["examples.yaml", "kinds.yaml"].into_iter().flat_map(actors);
+    let all = ["usual.yaml", "kinds.yaml"].into_iter().flat_map(actors);
     all.into_iter().find(|actor| actor.name == name).unwrap()
 }
 
 fn read_actor(document: &Value) -> Actor {
     let mut object: AsyncActor = serde_json::from_value(document.clone()).unwrap();
-    object.metadata.namespace.get_or_insert_with(|| "asya-e2e".to_owned());
+    object.metadata.namespace = Some("asya-e2e".to_owned());
     object.metadata.uid = Some("11111111-2222-3333-4444-555555555555".to_owned());
     object.metadata.generation = Some(7);
     Actor::read(&object).unwrap()
@@ -132,7 +168,9 @@ fn json(node: &Yaml<'_>) -> Value {
         Yaml::Value(Scalar::String(value)) => value.to_string().into(),
         Yaml::Sequence(items) => items.iter().map(json).collect(),
         Yaml::Mapping(members) => {
-            let members = members.iter().map(|(key, value)| (key.as_str().unwrap().to_owned(), json(value)));
+            let members = members
+                .iter()
+                .map(|(key, value)| (key.as_str().unwrap().to_owned(), json(value)));
             Value::Object(members.collect::<Map<_, _>>())
         }
         other => panic!("{other:?} in a fixture"),

@@ -4,7 +4,7 @@
 pub(crate) const MEANINGS: &[(&str, &str)] = &[
     (
         "0",
-        "Asked to end by SIGTERM or SIGINT, at any time; what was not finished within the grace is back in its queue. `--check`: the configuration is good.",
+        "Asked to end by SIGTERM or SIGINT, at any time; what was not finished within the grace is back in its queue. Or the work is done (`ASYA_RUN_UNTIL`). `--check`: the configuration is good.",
     ),
     (
         "1",

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::{
-    Arc, Connection, ConnectError, DialError, ErrorKind, FAILED, IDLE, Inner, Instant, KeepError, OPERATION,
+    Arc, ConnectError, Connection, DialError, ErrorKind, FAILED, IDLE, Inner, Instant, KeepError, OPERATION,
     PoisonError, dial, timeout,
 };
 use crate::rabbitmq::dial::Cutter;
@@ -78,7 +78,10 @@ impl Inner {
     }
 
     pub(super) fn silent(&self) -> KeepError {
-        KeepError::Refused(format!("RabbitMQ at {} did not answer within {OPERATION:?}", self.broker()))
+        KeepError::Refused(format!(
+            "RabbitMQ at {} did not answer within {OPERATION:?}",
+            self.broker()
+        ))
     }
 
     async fn open(self: &Arc<Self>) -> Result<Open, KeepError> {
@@ -127,7 +130,9 @@ impl Inner {
                 connection: Arc::new(connection),
                 cutter,
             }),
-            Err(DialError::Permanent(error @ ConnectError::Login { .. })) => Err(KeepError::Login(error.to_string())),
+            Err(DialError::Permanent(error @ ConnectError::Login { .. })) => {
+                Err(KeepError::Login(error.to_string()))
+            }
             Err(DialError::Permanent(error)) => Err(KeepError::Refused(error.to_string())),
             Err(DialError::Transient(reason)) => Err(KeepError::Refused(format!(
                 "RabbitMQ at {} is not reachable: {reason}; check host, port and network",
@@ -145,7 +150,11 @@ async fn close_when_idle(keeper: std::sync::Weak<Inner>, open: Open) {
             open.close();
             return;
         };
-        let idle = inner.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let idle = inner
+            .used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
         if idle >= IDLE || !open.connection.status().connected() {
             inner.forget(&open).await;
             return;

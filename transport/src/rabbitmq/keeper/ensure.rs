@@ -7,8 +7,8 @@ use lapin::types::FieldTable;
 use super::lock::locked;
 use super::release::Scope;
 use super::{
-    Arc, Connection, Ensured, Inner, KeepError, QueueName, Refusal, ReleaseMode, Released, ShortString, Wanted, is,
-    named, owners, queue_name, topology,
+    Arc, Connection, Ensured, Inner, KeepError, QueueName, Refusal, ReleaseMode, Released, ShortString,
+    Wanted, is, named, owners, queue_name, topology,
 };
 use crate::rabbitmq::error::refusal;
 use crate::rabbitmq::settings::{long_string, no_delivery_limit};
@@ -23,7 +23,11 @@ enum Found {
 }
 
 impl Inner {
-    pub(super) async fn ensure(self: &Arc<Self>, queue: &QueueName, wanted: &Wanted) -> Result<Ensured, KeepError> {
+    pub(super) async fn ensure(
+        self: &Arc<Self>,
+        queue: &QueueName,
+        wanted: &Wanted,
+    ) -> Result<Ensured, KeepError> {
         let name = named(queue)?;
         match self.look_after(queue, &name, wanted).await? {
             Found::Missing => Err(KeepError::Missing(queue.to_string())),
@@ -31,12 +35,21 @@ impl Inner {
             Found::Created => Ok(Ensured::Created),
             Found::Drifted(difference) if wanted.recreate => {
                 // The same rules as for a queue that is given up: empty, unused, nobody else's.
-                match self.release(queue, &wanted.owner, ReleaseMode::IfEmpty, &wanted.arguments, Scope::QueueAlone).await? {
+                match self
+                    .release(
+                        queue,
+                        &wanted.owner,
+                        ReleaseMode::IfEmpty,
+                        &wanted.arguments,
+                        Scope::QueueAlone,
+                    )
+                    .await?
+                {
                     Released::Gone => {
                         self.look_after(queue, &name, wanted).await?;
                         Ok(Ensured::Created)
                     }
-                    Released::Kept(reason) => {
+                    Released::Kept(reason) | Released::Later(reason) => {
                         // Takes the owner's record back up.
                         self.look_after(queue, &name, wanted).await?;
                         let text = format!("{difference}; not made anew because {reason}");
@@ -48,7 +61,12 @@ impl Inner {
         }
     }
 
-    async fn look_after(self: &Arc<Self>, queue: &QueueName, name: &ShortString, wanted: &Wanted) -> Result<Found, KeepError> {
+    async fn look_after(
+        self: &Arc<Self>,
+        queue: &QueueName,
+        name: &ShortString,
+        wanted: &Wanted,
+    ) -> Result<Found, KeepError> {
         let turn = self.turn(queue);
         let _turn = turn.lock().await;
         self.with_connection(|connection| {
@@ -68,7 +86,7 @@ impl Inner {
         wanted: &Wanted,
     ) -> lapin::Result<Found> {
         topology::ensure_exchange(connection, &self.settings).await?;
-        let is_there = topology::look(connection, name).await?.is_some();
+        let is_there = topology::look_hard(connection, name).await?.is_some();
         if !is_there && !wanted.create {
             return Ok(Found::Missing);
         }
@@ -94,11 +112,15 @@ impl Inner {
 }
 
 /// Dead letters wait for a person, so their queue drops none however often they are looked at.
-async fn ensure_dead_letter(connection: &Connection, queue: &QueueName, is_quorum: bool) -> lapin::Result<()> {
+async fn ensure_dead_letter(
+    connection: &Connection,
+    queue: &QueueName,
+    is_quorum: bool,
+) -> lapin::Result<()> {
     let Some(name) = queue_name(&queue.dead_letter()) else {
         return Ok(());
     };
-    if topology::look(connection, &name).await?.is_some() {
+    if topology::look_hard(connection, &name).await?.is_some() {
         return Ok(());
     }
     topology::create(connection, &name, &dead_letter_arguments(is_quorum)).await
@@ -114,7 +136,12 @@ pub(super) fn dead_letter_arguments(is_quorum: bool) -> FieldTable {
 }
 
 /// Records the owner. A user who may not do that uses the queue without: said once more at each check.
-async fn record(connection: &Connection, queue: &QueueName, name: &ShortString, owner: &str) -> lapin::Result<()> {
+async fn record(
+    connection: &Connection,
+    queue: &QueueName,
+    name: &ShortString,
+    owner: &str,
+) -> lapin::Result<()> {
     let (Some(exchange), Ok(key)) = (queue_name(&owners(queue)), ShortString::try_new(owner)) else {
         tracing::warn!(%queue, owner, "the names are too long to record who owns the queue");
         return Ok(());
@@ -138,7 +165,13 @@ async fn record_once(
     declare_owners(connection, exchange.clone()).await?;
     let channel = topology::channel(connection).await?;
     channel
-        .queue_bind(name, exchange, owner, QueueBindOptions::default(), FieldTable::default())
+        .queue_bind(
+            name,
+            exchange,
+            owner,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
         .await
 }
 
@@ -153,7 +186,12 @@ async fn declare_owners(connection: &Connection, exchange: ShortString) -> lapin
             ..ExchangeDeclareOptions::default()
         };
         channel
-            .exchange_declare(exchange.clone(), ExchangeKind::Direct, options, FieldTable::default())
+            .exchange_declare(
+                exchange.clone(),
+                ExchangeKind::Direct,
+                options,
+                FieldTable::default(),
+            )
             .await
     };
     match declare(false).await {

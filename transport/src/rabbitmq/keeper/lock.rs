@@ -30,10 +30,15 @@ pub(super) async fn locked<T>(
             exclusive: true,
             ..QueueDeclareOptions::default()
         };
-        match channel.queue_declare(name.clone(), options, FieldTable::default()).await {
+        match channel
+            .queue_declare(name.clone(), options, FieldTable::default())
+            .await
+        {
             Ok(_) => break true,
             Err(error) if is(&error, Refusal::Access) => break false,
-            Err(error) if is(&error, Refusal::Locked) && started.elapsed() < WAIT => tokio::time::sleep(PAUSE).await,
+            Err(error) if is(&error, Refusal::Locked) && started.elapsed() < WAIT => {
+                tokio::time::sleep(PAUSE).await
+            }
             Err(error) => return Err(error),
         }
     };

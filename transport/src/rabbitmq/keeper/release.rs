@@ -7,8 +7,8 @@ use super::ensure::dead_letter_arguments;
 use super::lock::locked;
 use super::vacate::Refuge;
 use super::{
-    Arc, Connection, Inner, KeepError, OPERATION, QueueArguments, QueueName, QueueOwner, Refusal, ReleaseMode, Released, ShortString,
-    owners, queue_name, timeout, topology,
+    Arc, Connection, Inner, KeepError, OPERATION, QueueArguments, QueueName, QueueOwner, Refusal,
+    ReleaseMode, Released, ShortString, owners, queue_name, timeout, topology,
 };
 use crate::rabbitmq::delay::{STEPS, delay_queue};
 use crate::rabbitmq::error::refusal;
@@ -36,7 +36,11 @@ impl Inner {
         // Many of the questions asked here close their channel, and the connection ends with the work.
         let dedicated = self.dedicated().await?;
         let connection = dedicated.connection();
-        let work = locked(connection, queue, self.release_locked(connection, queue, owner, mode, arguments, scope));
+        let work = locked(
+            connection,
+            queue,
+            self.release_locked(connection, queue, owner, mode, arguments, scope),
+        );
         match timeout(OPERATION, work).await {
             Ok(released) => released.map_err(|error| self.broken(error)),
             Err(_) => Err(self.silent()),
@@ -96,11 +100,19 @@ impl Inner {
 }
 
 /// Removes the record of this owner; tells why the queue must stay if another owner is left, or may be.
-async fn still_owned(connection: &Connection, queue: &QueueName, owner: &str) -> lapin::Result<Option<String>> {
-    let (Some(name), Some(exchange), Ok(key)) =
-        (queue_name(queue), queue_name(&owners(queue)), ShortString::try_new(owner))
-    else {
-        return Ok(Some(format!("the names are too long to tell who else owns {queue}")));
+async fn still_owned(
+    connection: &Connection,
+    queue: &QueueName,
+    owner: &str,
+) -> lapin::Result<Option<String>> {
+    let (Some(name), Some(exchange), Ok(key)) = (
+        queue_name(queue),
+        queue_name(&owners(queue)),
+        ShortString::try_new(owner),
+    ) else {
+        return Ok(Some(format!(
+            "the names are too long to tell who else owns {queue}"
+        )));
     };
     let may_not = |reason: String| Some(format!("it cannot be told who else owns {queue}: {reason}"));
     let channel = topology::channel(connection).await?;
@@ -121,7 +133,9 @@ async fn still_owned(connection: &Connection, queue: &QueueName, owner: &str) ->
         Ok(()) => Ok(None),
         Err(error) => match refusal(&error) {
             Some((Refusal::NotFound, _)) => Ok(None),
-            Some((Refusal::Precondition, _)) => Ok(Some(format!("another cluster or namespace uses {queue}"))),
+            Some((Refusal::Precondition, _)) => {
+                Ok(Some(format!("another cluster or namespace uses {queue}")))
+            }
             Some((Refusal::Access, reason)) => Ok(may_not(reason)),
             _ => Err(error),
         },
@@ -132,8 +146,10 @@ async fn still_owned(connection: &Connection, queue: &QueueName, owner: &str) ->
 async fn existing_delay_queues(connection: &Connection, queue: &QueueName) -> lapin::Result<Vec<QueueName>> {
     let mut existing = Vec::new();
     for delaying in STEPS.map(|step| delay_queue(queue, step)) {
-        let Some(name) = queue_name(&delaying) else { continue };
-        if topology::look(connection, &name).await?.is_some() {
+        let Some(name) = queue_name(&delaying) else {
+            continue;
+        };
+        if topology::look_hard(connection, &name).await?.is_some() {
             existing.push(delaying);
         }
     }

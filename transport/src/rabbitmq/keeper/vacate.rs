@@ -29,11 +29,15 @@ pub(super) struct Refuge<'a> {
 
 impl Inner {
     /// Why a queue must stay: what it holds, or who consumes.
-    pub(super) async fn in_use(&self, connection: &Connection, queue: &QueueName) -> lapin::Result<Option<String>> {
+    pub(super) async fn in_use(
+        &self,
+        connection: &Connection,
+        queue: &QueueName,
+    ) -> lapin::Result<Option<String>> {
         let Some(name) = queue_name(queue) else {
             return Ok(None);
         };
-        let counts = topology::look(connection, &name).await?;
+        let counts = topology::look_hard(connection, &name).await?;
         Ok(counts.and_then(|counts| {
             let topology::Counts { ready, consumers } = counts;
             match (ready, consumers) {
@@ -54,7 +58,7 @@ impl Inner {
         let Some(name) = queue_name(queue) else {
             return Ok(None);
         };
-        if topology::look(connection, &name).await?.is_none() {
+        if topology::look_hard(connection, &name).await?.is_none() {
             return Ok(None);
         }
         if let Some(reason) = self.in_use(connection, queue).await? {
@@ -71,7 +75,9 @@ impl Inner {
                 Some((Refusal::Precondition, reason)) => {
                     Ok(Some(self.in_use(connection, queue).await?.unwrap_or(reason)))
                 }
-                Some((Refusal::NotImplemented, _)) => self.vacate_quorum(connection, queue, name, refuge).await,
+                Some((Refusal::NotImplemented, _)) => {
+                    self.vacate_quorum(connection, queue, name, refuge).await
+                }
                 _ => Err(error),
             },
         }
@@ -112,15 +118,13 @@ impl Inner {
         }
         let messages = counted(caught.len() as u64, "message");
         self.put_back(refuge, caught).await?;
-        Ok(Some(format!("{messages} came to {queue} while it was being deleted, so it stays")))
+        Ok(Some(format!(
+            "{messages} came to {queue} while it was being deleted, so it stays"
+        )))
     }
 
     /// Makes the queue again and stores the messages, as they came.
-    async fn put_back(
-        &self,
-        refuge: &Refuge<'_>,
-        mut caught: Vec<Delivery>,
-    ) -> lapin::Result<()> {
+    async fn put_back(&self, refuge: &Refuge<'_>, mut caught: Vec<Delivery>) -> lapin::Result<()> {
         let total = caught.len();
         for attempt in 1.. {
             let Err(error) = self.put_back_once(refuge, &mut caught).await else {
@@ -138,11 +142,7 @@ impl Inner {
     }
 
     /// Takes out of `caught` what the broker has confirmed.
-    async fn put_back_once(
-        &self,
-        refuge: &Refuge<'_>,
-        caught: &mut Vec<Delivery>,
-    ) -> lapin::Result<()> {
+    async fn put_back_once(&self, refuge: &Refuge<'_>, caught: &mut Vec<Delivery>) -> lapin::Result<()> {
         let closed = || lapin::Error::from(ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed));
         let own = self.dedicated().await.map_err(|_| closed())?;
         let Some(name) = queue_name(refuge.queue) else {

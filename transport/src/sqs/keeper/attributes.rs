@@ -17,7 +17,12 @@ pub(super) const COUNTS: [QueueAttributeName; 3] = [
 pub(super) const RETENTION: u32 = 345_600;
 
 pub(super) fn depth(attributes: &HashMap<QueueAttributeName, String>) -> Depth {
-    let number = |name| attributes.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let number = |name| {
+        attributes
+            .get(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    };
     Depth {
         ready: number(&COUNTS[0]),
         unsettled: number(&COUNTS[1]),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::attributes::{RETENTION, describe, differences, is_fifo};
 use super::{
-    BTreeMap, DeadLetter, EMPTY_SINCE, Ensured, KeepError, QueueAttributeName, Redrive, SqsKeeper, Wanted, explain,
-    owner_tag,
+    BTreeMap, DeadLetter, EMPTY_SINCE, Ensured, KeepError, QueueAttributeName, Redrive, SqsKeeper, Wanted,
+    explain, owner_tag,
 };
 
 impl SqsKeeper {
@@ -26,7 +26,10 @@ impl SqsKeeper {
             return Err(KeepError::Missing(queue.to_owned()));
         }
         let mut attributes = HashMap::from([
-            (QueueAttributeName::VisibilityTimeout, wanted.visibility_timeout.to_string()),
+            (
+                QueueAttributeName::VisibilityTimeout,
+                wanted.visibility_timeout.to_string(),
+            ),
             (QueueAttributeName::MessageRetentionPeriod, RETENTION.to_string()),
         ]);
         if let Some(redrive) = &redrive {
@@ -55,10 +58,14 @@ impl SqsKeeper {
         let Some(url) = self.url(queue).await? else {
             return Ok(None);
         };
-        let names = [QueueAttributeName::VisibilityTimeout, QueueAttributeName::RedrivePolicy];
-        let (Some(attributes), Some(tags)) =
-            (self.attributes(queue, &url, &names).await?, self.tags(queue, &url).await?)
-        else {
+        let names = [
+            QueueAttributeName::VisibilityTimeout,
+            QueueAttributeName::RedrivePolicy,
+        ];
+        let (Some(attributes), Some(tags)) = (
+            self.attributes(queue, &url, &names).await?,
+            self.tags(queue, &url).await?,
+        ) else {
             return Ok(None);
         };
         // First of all, so that nobody deletes it meanwhile.
@@ -76,13 +83,20 @@ impl SqsKeeper {
         }
         tracing::info!(queue, changes = text, "changing attributes of a queue");
         let setting = self.client().await.set_queue_attributes().queue_url(&url);
-        let set = setting.set_attributes(Some(differences.into_iter().collect())).send().await;
+        let set = setting
+            .set_attributes(Some(differences.into_iter().collect()))
+            .send()
+            .await;
         set.map_err(|error| explain(&self.options, "change attributes of", queue, &error))?;
         Ok(Some(Ensured::Present))
     }
 
     /// Looks the dead-letter queue up, or makes it.
-    async fn ensure_dead_letter(&self, dead_letter: &DeadLetter, wanted: &Wanted) -> Result<Redrive, KeepError> {
+    async fn ensure_dead_letter(
+        &self,
+        dead_letter: &DeadLetter,
+        wanted: &Wanted,
+    ) -> Result<Redrive, KeepError> {
         let queue = dead_letter.queue.as_str();
         let url = match self.url(queue).await? {
             Some(url) => url,
@@ -93,7 +107,10 @@ impl SqsKeeper {
                 tags.extend(wanted.tags.clone());
                 match self.create(queue, attributes, tags).await? {
                     Some(url) => url,
-                    None => self.url(queue).await?.ok_or_else(|| KeepError::RecentlyDeleted(queue.to_owned()))?,
+                    None => self
+                        .url(queue)
+                        .await?
+                        .ok_or_else(|| KeepError::RecentlyDeleted(queue.to_owned()))?,
                 }
             }
         };
@@ -118,7 +135,9 @@ impl SqsKeeper {
             attributes.insert(QueueAttributeName::FifoQueue, "true".into());
         }
         let creating = self.client().await.create_queue().queue_name(queue);
-        let creating = creating.set_attributes(Some(attributes)).set_tags(Some(tags.into_iter().collect()));
+        let creating = creating
+            .set_attributes(Some(attributes))
+            .set_tags(Some(tags.into_iter().collect()));
         match creating.send().await {
             Ok(answer) => Ok(answer.queue_url),
             Err(error) => match error.as_service_error() {
@@ -141,7 +160,10 @@ fn missing_tags(wanted: &Wanted, present: &HashMap<String, String>) -> BTreeMap<
         }
     }
     let owner = (owner_tag(&wanted.owner), "true".to_owned());
-    let fixed = wanted.tags.iter().map(|(key, value)| (key.clone(), value.clone()));
+    let fixed = wanted
+        .tags
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()));
     for (key, value) in fixed.chain([owner]) {
         if present.get(&key) == Some(&value) {
             tags.remove(&key);
