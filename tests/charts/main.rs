@@ -3,7 +3,11 @@
 //! There are no nodes, so what kubelet and controllers would write into a status is written by the tests, and what a
 //! hook's pod would run is run here, with the rights of that pod.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands"
+)]
 
 mod checks;
 mod files;

@@ -244,6 +244,10 @@ fn queues(fields: &Fields<'_>, most_retention: u32) -> Queues {
         quorum: fields.flag("quorum", true),
         name_template: template(fields),
     };
+    if letters.has("maxReceiveCount") {
+        letters.value("maxReceiveCount");
+        letters.problem("maxReceiveCount", "unknown key; it is called maxRetryCount here");
+    }
     letters.finish();
     fields.finish();
     read

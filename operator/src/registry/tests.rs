@@ -223,7 +223,7 @@ fn all_mistakes_are_found_at_once_each_with_its_path_and_a_hint() {
         "transports.a.config.passwordSecretRef.key: not set; expected {\"name\": \"<Secret>\", \"key\": \"<key in it>\"}",
         "transports.a.config.passwordSecretRef.kee: unknown key; did you mean key?",
         "transports.a.config.queues.autocreat: unknown key; did you mean autoCreate?",
-        "transports.a.config.queues.dlq.maxReceiveCount: unknown key; did you mean maxRetryCount?",
+        "transports.a.config.queues.dlq.maxReceiveCount: unknown key; it is called maxRetryCount here",
         "transports.a.config.queues.nameTemplate: expected a text with {actor} and, if you like, {namespace} in it, for example asya-{namespace}-{actor}",
         "transports[\"b.c\"].type: unknown type; expected one of rabbitmq, sqs",
         "transports.d.config.accountId: expected a text, found a number; put it in quotes",

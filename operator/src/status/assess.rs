@@ -6,13 +6,13 @@ use asya_manifest::WorkloadKind;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::census::{Census, unready_since};
+use super::census::Census;
 use super::conditions::Verdicts;
 use super::health::{Complaint, turning_points};
 use super::overall::{Facts, Replicas, complaint_of_all, complaint_of_workload, degraded_at};
 use super::scale::Scale;
-use super::time::{DEGRADED, STARTUP, STUCK, after, age, text};
-use super::{Observation, ScaledObjectReference, Status, Verdict};
+use super::time::{STARTUP, STUCK, after, age, text};
+use super::{Observation, ScaledObjectReference, State, Status, Verdict};
 use crate::resource::{Actor, AsyncActor};
 
 /// The status to show, from the one shown before and what was seen now. Equal inputs give equal outputs, and nothing
@@ -170,14 +170,9 @@ impl<'a> Subject<'a> {
         let complaint = self
             .complaint(seen, replicas, &census, &scale, now)
             .filter(|_| seen.workload.holds);
-        let workload = match &complaint {
-            None => seen.workload.clone(),
-            Some(complaint) => Verdict {
-                holds: false,
-                reason: "PodsNotHealthy",
-                message: complaint.text.clone(),
-            },
-        };
+        let workload = complaint
+            .as_ref()
+            .map_or_else(|| seen.workload.clone(), unhealthy);
         let scaling = seen.scaling.as_ref().filter(|_| self.is_scaled);
         let facts = Facts {
             is_deleting: self.is_deleting,
@@ -187,9 +182,7 @@ impl<'a> Subject<'a> {
             scaling,
             complaint: complaint.as_ref(),
             replicas,
-            created: seen.counts.as_ref().map(|counts| counts.created),
-            is_stalled: seen.counts.as_ref().is_some_and(|counts| counts.is_stalled),
-            is_complete: seen.counts.as_ref().is_some_and(|counts| counts.is_complete),
+            counts: seen.counts.as_ref(),
             census: &census,
             scale: &scale,
             now,
@@ -205,24 +198,25 @@ impl<'a> Subject<'a> {
         };
         let shown = Status {
             conditions: verdicts.show(&previous.conditions, self.generation, now),
-            status: Some(state.as_str().to_owned()),
-            phase: Some(state.as_str().to_owned()),
-            observed_generation: Some(self.generation),
             ready_summary: Some(verdicts.summary()),
-            transport_status: Some(if seen.transport.holds { "Ready" } else { "NotReady" }.to_owned()),
-            ..self.references(previous, seen)
+            ..self.words(previous, seen, state)
         };
-        let shown = with_counters(shown, seen, replicas, &census);
-        with_scale(shown, &scale, now)
+        with_scale(with_counters(shown, seen, replicas, &census), &scale, now)
     }
 
-    fn references(&self, previous: &Status, seen: &Observation) -> Status {
+    /// What is neither a condition nor a number.
+    fn words(&self, previous: &Status, seen: &Observation, state: State) -> Status {
         let has_scaler = seen.scaling.as_ref().is_some_and(|scaling| scaling.holds);
         let scaler = ScaledObjectReference {
             name: self.name.to_owned(),
             namespace: self.namespace.to_owned(),
         };
+        let transport = if seen.transport.holds { "Ready" } else { "NotReady" };
         Status {
+            status: Some(state.as_str().to_owned()),
+            phase: Some(state.as_str().to_owned()),
+            observed_generation: Some(self.generation),
+            transport_status: Some(transport.to_owned()),
             workload_ref: seen.workload_reference.clone(),
             // While the scaler cannot be written, one that was there is there still.
             scaled_object_ref: match (self.is_scaled, has_scaler) {
@@ -241,16 +235,22 @@ impl<'a> Subject<'a> {
         let census = Census::take(&seen.pods, now);
         let replicas = self.replicas(seen, &census);
         let scale = Scale::follow(shown, int(replicas.ready), now);
-        let created = seen.counts.as_ref().map(|counts| counts.created);
+        let counts = seen.counts.as_ref();
         let mut points: Vec<_> = seen.pods.iter().flat_map(turning_points).collect();
-        points.extend(created.map(|created| after(created, STARTUP)));
+        points.extend(counts.map(|counts| after(counts.created, STARTUP)));
         points.extend(scale.next_text(now));
-        points.extend(scale.last.map(|last| after(last, DEGRADED)));
-        points.extend(degraded_at(replicas, &scale, &census, created));
+        points.extend(degraded_at(replicas, &scale, &census, counts));
         points.extend(self.podless_since(seen, replicas, &census, &scale));
-        let unready = seen.pods.iter().filter(|pod| !pod.is_deleting && !pod.is_ready());
-        points.extend(unready.map(|pod| after(unready_since(pod), DEGRADED)));
         points
+    }
+}
+
+/// What the condition of the workload says of ailing pods.
+fn unhealthy(complaint: &Complaint) -> Verdict {
+    Verdict {
+        holds: false,
+        reason: "PodsNotHealthy",
+        message: complaint.text.clone(),
     }
 }
 

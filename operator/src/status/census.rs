@@ -101,7 +101,7 @@ impl Census {
 }
 
 /// Since when a pod that is not ready has not been.
-pub(super) fn unready_since(pod: &Pod) -> Timestamp {
+fn unready_since(pod: &Pod) -> Timestamp {
     let ready = pod.condition("Ready").filter(|ready| !ready.holds);
     ready.and_then(|ready| ready.since).unwrap_or(pod.created)
 }

@@ -127,8 +127,8 @@ fn crash(pod: &Pod, now: Timestamp) -> Option<Complaint> {
 /// A container that waits for something that will not come by itself.
 fn waiting(pod: &Pod, container: &Container) -> Option<Complaint> {
     let (reason, message) = container.waiting.as_ref()?;
-    let Pod { name: pod, .. } = pod;
-    let name = &container.name;
+    let (pod, name) = (&pod.name, &container.name);
+    let quoted = || format!("container {name} of pod {pod}: {reason}: {}", quote(message));
     match reason.as_str() {
         "ImagePullBackOff"
         | "ErrImagePull"
@@ -144,22 +144,14 @@ fn waiting(pod: &Pod, container: &Container) -> Option<Complaint> {
                 reason
             };
             let image = &container.image;
-            Complaint::new(
-                Ailment::Image,
-                format!("container {name} of pod {pod}: {reason}: image {image:?} cannot be pulled"),
-            )
+            let text = format!("container {name} of pod {pod}: {reason}: image {image:?} cannot be pulled");
+            Some(Complaint::new(Ailment::Image, text))
         }
-        "CreateContainerConfigError" => Complaint::new(
-            Ailment::Config,
-            format!("container {name} of pod {pod}: {reason}: {}", quote(message)),
-        ),
         "CrashLoopBackOff" | "RunContainerError" | "PostStartHookError" => {
             Some(crash_complaint(pod, container, reason))
         }
-        "CreateContainerError" => Complaint::new(
-            Ailment::Other,
-            format!("container {name} of pod {pod}: {reason}: {}", quote(message)),
-        ),
+        "CreateContainerConfigError" => Some(Complaint::new(Ailment::Config, quoted())),
+        "CreateContainerError" => Some(Complaint::new(Ailment::Other, quoted())),
         _ => None,
     }
 }
@@ -184,10 +176,8 @@ fn crash_complaint(pod: &str, container: &Container, reason: &str) -> Complaint 
         reason
     };
     let name = &container.name;
-    Complaint {
-        ailment: crash_of(name),
-        text: format!("container {name} of pod {pod}: {what}{}", history(container)),
-    }
+    let text = format!("container {name} of pod {pod}: {what}{}", history(container));
+    Complaint::new(crash_of(name), text)
 }
 
 /// Since when a container that crashed has not crashed: its start after the crash or, while it does not run, its end.
@@ -222,17 +212,16 @@ fn unschedulable(pod: &Pod) -> Option<Complaint> {
     if scheduled.holds || scheduled.reason != "Unschedulable" {
         return None;
     }
-    Complaint::new(
-        Ailment::Unschedulable,
-        format!("no node takes pod {}: {}", pod.name, quote(&scheduled.message)),
-    )
+    let text = format!("no node takes pod {}: {}", pod.name, quote(&scheduled.message));
+    Some(Complaint::new(Ailment::Unschedulable, text))
 }
 
 /// Some kubelets say in `ContainersReady` what others say in events only.
 fn unready_by_text(pod: &Pod) -> Option<Complaint> {
     let ready = pod.condition("ContainersReady").filter(|ready| !ready.holds)?;
     let ailment = ailment_of_text(&ready.message)?;
-    Complaint::new(ailment, format!("pod {}: {}", pod.name, quote(&ready.message)))
+    let text = format!("pod {}: {}", pod.name, quote(&ready.message));
+    Some(Complaint::new(ailment, text))
 }
 
 /// What a text of kubelet's about volumes and configuration is about.
@@ -252,22 +241,20 @@ fn stuck(pod: &Pod, now: Timestamp) -> Option<Complaint> {
     if now < after(since, STUCK) {
         return None;
     }
-    let known = pod.notes.iter().find_map(|note| {
-        let ailment = match (ailment_of_text(&note.message), note.reason.as_str()) {
-            (Some(ailment), _) => ailment,
-            (None, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => Ailment::Volume,
-            (None, _) => Ailment::Other,
-        };
-        let text = format!("pod {}: {}: {}", pod.name, note.reason, quote(&note.message));
-        Complaint::new(ailment, text)
-    });
-    known.or_else(|| {
+    let Pod { name, notes, .. } = pod;
+    let Some(note) = notes.first() else {
         let text = format!(
-            "pod {} has waited for its volumes and network for over a minute; `kubectl describe pod {}` tells why",
-            pod.name, pod.name
+            "pod {name} has waited for its volumes and network for over a minute; `kubectl describe pod {name}` tells why"
         );
-        Complaint::new(Ailment::Other, text)
-    })
+        return Some(Complaint::new(Ailment::Other, text));
+    };
+    let ailment = match (ailment_of_text(&note.message), note.reason.as_str()) {
+        (Some(ailment), _) => ailment,
+        (None, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => Ailment::Volume,
+        (None, _) => Ailment::Other,
+    };
+    let text = format!("pod {name}: {}: {}", note.reason, quote(&note.message));
+    Some(Complaint::new(ailment, text))
 }
 
 /// Since when a scheduled pod waits for its sandbox and volumes; `None` if it does not.
@@ -299,7 +286,7 @@ fn failed(pod: &Pod) -> Complaint {
         ("", Some(container)) => crash_of(&container.name),
         _ => Ailment::Other,
     };
-    Complaint { ailment, text }
+    Complaint::new(ailment, text)
 }
 
 /// When a pod of phase `Failed` ended, as nearly as it says.

@@ -16,7 +16,7 @@ use super::census::Census;
 use super::health::{Ailment, Complaint};
 use super::scale::Scale;
 use super::time::{DEGRADED, STARTUP, after};
-use super::{State, Verdict};
+use super::{State, Verdict, WorkloadCounts};
 
 /// The reason of `WorkloadReady` for a manifest that breaks a rule.
 pub(super) const VALIDATION_ERROR: &str = "ValidationError";
@@ -49,11 +49,8 @@ pub(super) struct Facts<'a> {
     /// What ails the pods so much that the actor does not work.
     pub(super) complaint: Option<&'a Complaint>,
     pub(super) replicas: Replicas,
-    /// When the workload was created; `None` if there is none.
-    pub(super) created: Option<Timestamp>,
-    pub(super) is_stalled: bool,
-    /// Whether it is a Job that has done its work.
-    pub(super) is_complete: bool,
+    /// What the workload says of itself; `None` if there is none.
+    pub(super) counts: Option<&'a WorkloadCounts>,
     pub(super) census: &'a Census,
     pub(super) scale: &'a Scale,
     pub(super) now: Timestamp,
@@ -100,14 +97,15 @@ impl Facts<'_> {
         if self.is_starting() {
             return (State::Creating, "no pod is ready yet".to_owned());
         }
-        if self.is_complete {
+        if self.counts.is_some_and(|counts| counts.is_complete) {
             return (State::Napping, "the Job is complete".to_owned());
         }
         if desired == 0 && self.is_scaled && self.census.failing == 0 {
             return (State::Napping, "no pod is needed".to_owned());
         }
         let ready_of = |number| format!("{ready} of {number} pods are ready");
-        if self.is_stalled && ready.min(self.replicas.updated) < desired {
+        let is_stalled = self.counts.is_some_and(|counts| counts.is_stalled);
+        if is_stalled && ready.min(self.replicas.updated) < desired {
             let message = format!("the rollout makes no progress: {}", ready_of(desired));
             return (State::Degraded, message);
         }
@@ -136,16 +134,16 @@ impl Facts<'_> {
     }
 
     fn is_starting(&self) -> bool {
-        let Some(created) = self.created else {
+        let Some(WorkloadCounts { created, .. }) = self.counts else {
             return true;
         };
-        let was_ready = self.replicas.ready > 0 || self.scale.last.is_some_and(|last| last >= created);
+        let was_ready = self.replicas.ready > 0 || self.scale.last.is_some_and(|last| last >= *created);
         let is_wanted = self.replicas.desired > 0 || self.replicas.total > 0;
-        is_wanted && !was_ready && self.now < after(created, STARTUP)
+        is_wanted && !was_ready && self.now < after(*created, STARTUP)
     }
 
     fn is_degraded(&self) -> bool {
-        degraded_at(self.replicas, self.scale, self.census, self.created).is_some_and(|at| self.now >= at)
+        degraded_at(self.replicas, self.scale, self.census, self.counts).is_some_and(|at| self.now >= at)
     }
 }
 
@@ -154,11 +152,11 @@ pub(super) fn degraded_at(
     replicas: Replicas,
     scale: &Scale,
     census: &Census,
-    created: Option<Timestamp>,
+    counts: Option<&WorkloadCounts>,
 ) -> Option<Timestamp> {
     let since = match scale.last {
         Some(last) => last,
-        None if replicas.ready == 0 => created?,
+        None if replicas.ready == 0 => counts?.created,
         None => return None,
     };
     let since = census.unready_since.map_or(since, |unready| unready.max(since));
@@ -183,8 +181,5 @@ pub(super) fn complaint_of_all(replicas: Replicas, census: &Census) -> Option<Co
 
 /// A complaint that is about no pod.
 pub(super) fn complaint_of_workload(text: String) -> Complaint {
-    Complaint {
-        ailment: Ailment::Other,
-        text,
-    }
+    Complaint::new(Ailment::Other, text)
 }

@@ -82,7 +82,7 @@ mod tests {
         for (word, meant) in [
             ("hots", Some("host")),
             ("HOST", Some("host")),
-            ("maxReceiveCount", Some("maxRetryCount")),
+            ("maxRetriesCount", Some("maxRetryCount")),
             ("secret", None),
             ("", None),
         ] {
