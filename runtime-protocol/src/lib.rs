@@ -37,8 +37,8 @@ pub use ids::{child_id, fallback_id, message_id};
 pub use name::{ActorName, ActorNameError, SocketPathTooLong, check_socket_path};
 pub use raw::{Member, RawJson, RawObject};
 pub use ready::{
-    DONE_FILE_NAME, DRAINED_FILE_NAME, DRAINING_FILE_NAME, NotReady, READY_FILE_NAME, Ready, SOCKET_NAME, read_ready,
-    wait_ready, work_done,
+    DONE_FILE_NAME, DRAINED_FILE_NAME, DRAINING_FILE_NAME, NotReady, READY_FILE_NAME, Ready, SOCKET_NAME,
+    read_ready, wait_ready, work_done,
 };
 pub use reply::{ErrorDetails, HeadersField, Reply, ReplyError, ReplyItem};
 pub use route::Route;

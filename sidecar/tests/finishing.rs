@@ -1,5 +1,5 @@
 //! Sidecars that do not run for ever: until their queue is empty, or for one message.
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::expect_used, reason = "a test fails where it stands")]
 
 mod common;
 

@@ -164,8 +164,8 @@ fn check_mode(container: &Node, native: bool, path: &KeyPath, found: &mut Findin
 
 fn check_handler(container: &Node, native: bool, path: &KeyPath, found: &mut Findings<'_>) {
     let Some((index, node)) = variable(container, "ASYA_HANDLER") else {
-        // In a cluster an image may bring its own.
-        if found.is_object() {
+        // In a cluster an image may bring its own, and a program that is no Python runtime need not read it.
+        if found.is_object() || native {
             return;
         }
         let env = container.entry("env");

@@ -29,7 +29,8 @@ pub(super) fn standing(actor: &Actor, live: &Value) -> Standing {
         let annotations = live.pointer("/metadata/annotations")?;
         annotations.get(key).and_then(Value::as_str)
     };
-    if annotation(APPLIED_ANNOTATION).is_some() || ownership(&actor.name, &actor.uid, live) != Ownership::Ours {
+    if annotation(APPLIED_ANNOTATION).is_some() || ownership(&actor.name, &actor.uid, live) != Ownership::Ours
+    {
         return Standing::Ours;
     }
     match annotation(ADOPTED_ANNOTATION) {
@@ -76,9 +77,16 @@ mod tests {
             (json!({}), Standing::Found),
             (json!({"asya.sh/adopted-generation": "3"}), Standing::Adopted),
             (json!({"asya.sh/adopted-generation": "2"}), Standing::Due),
-            (json!({"asya.sh/adopted-generation": "3", "asya.sh/applied": "x"}), Standing::Ours),
+            (
+                json!({"asya.sh/adopted-generation": "3", "asya.sh/applied": "x"}),
+                Standing::Ours,
+            ),
         ] {
-            assert_eq!(standing(&actor, &live(annotations.clone())), expected, "{annotations}");
+            assert_eq!(
+                standing(&actor, &live(annotations.clone())),
+                expected,
+                "{annotations}"
+            );
         }
     }
 }

@@ -5,8 +5,7 @@
 //! from the server's answer, because the server writes some values in another way than we do; without that memory (after
 //! a restart) the body itself is compared, and at worst one request changes nothing.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 use super::backoff;
 use super::compare::{fingerprint, projection};
+use super::memory::{Memory, Refusal, Remembered};
 use super::ownership::{Ownership, ownership};
 use super::view::{Live, ObjectKey, View, is_older};
 use crate::desired::{
@@ -26,8 +26,6 @@ use crate::resource::{APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
 /// Pauses after refusals.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// A watch tells of a change within this time, or never.
-const WATCH_LAG: Duration = Duration::from_secs(30);
 /// Repairs of one object within [`CALM`] of each other slow down: somebody else may want another state.
 const CALM: Duration = Duration::from_mins(10);
 
@@ -72,73 +70,12 @@ pub(super) enum ApplyError {
     },
 }
 
-/// What is remembered of objects between passes.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    objects: Mutex<HashMap<ObjectKey, Remembered>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Remembered {
-    fingerprint: String,
-    version: String,
-    /// Fingerprint of what the server's answer said about our fields.
-    projection: String,
-    applied: Option<Instant>,
-    repairs: u32,
-    repaired: Option<Instant>,
-    refusal: Option<Refusal>,
-}
-
-#[derive(Debug, Clone)]
-struct Refusal {
-    fingerprint: String,
-    attempts: u32,
-    until: Instant,
-    message: String,
-}
-
-impl Memory {
-    /// The object is gone: what was applied to it no longer matters.
-    pub(super) fn forget(&self, key: &ObjectKey) {
-        if let Some(known) = self.state().get_mut(key) {
-            known.fingerprint.clear();
-            known.version.clear();
-        }
-    }
-
-    /// The actor is gone.
-    pub(super) fn forget_actor(&self, namespace: &str, name: &str) {
-        // Names of its other objects begin or end with the actor's; what is forgotten too much costs one comparison.
-        self.state().retain(|key, _| key.namespace != namespace || !key.name.contains(name));
-    }
-
-    fn get(&self, key: &ObjectKey) -> Remembered {
-        self.state().get(key).cloned().unwrap_or_default()
-    }
-
-    fn change(&self, key: &ObjectKey, change: impl FnOnce(&mut Remembered)) {
-        change(self.state().entry(key.clone()).or_default());
-    }
-
-    fn state(&self) -> MutexGuard<'_, HashMap<ObjectKey, Remembered>> {
-        // No code that holds the lock can panic half-way through a change.
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Writes objects. See the module.
 #[derive(Clone)]
 pub(super) struct Applier {
     client: Client,
     view: Arc<View>,
     memory: Arc<Memory>,
-}
-
-impl Remembered {
-    fn is_fresh(&self) -> bool {
-        self.applied.is_some_and(|at| at.elapsed() < WATCH_LAG)
-    }
 }
 
 /// An object to apply.
@@ -168,16 +105,27 @@ impl Applier {
 
     /// Makes sure of one object of an actor, or of a shared one (`owner` is `None`). `is_new` says that the body holds
     /// `spec.replicas` only because the workload does not exist yet.
-    pub(super) async fn apply(&self, owner: Option<&Actor>, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
+    pub(super) async fn apply(
+        &self,
+        owner: Option<&Actor>,
+        object: &Object,
+        is_new: bool,
+    ) -> Result<Applied, ApplyError> {
         let wanted = Wanted::new(owner, object, is_new);
         if object.kind.is_scaler() && self.view.is_absent(object.kind) {
             return Err(ApplyError::NotInstalled(object.kind.names().1));
         }
         let known = self.memory.get(&wanted.key);
-        if let Some(refusal) = known.refusal.as_ref().filter(|refusal| refusal.fingerprint == wanted.fingerprint)
+        if let Some(refusal) = known
+            .refusal
+            .as_ref()
+            .filter(|refusal| refusal.fingerprint == wanted.fingerprint)
             && let Some(again) = refusal.until.checked_duration_since(Instant::now())
         {
-            return Err(ApplyError::Refused { message: refusal.message.clone(), again });
+            return Err(ApplyError::Refused {
+                message: refusal.message.clone(),
+                again,
+            });
         }
         match self.settle(&wanted, &known).await {
             Ok(applied) => {
@@ -194,7 +142,9 @@ impl Applier {
         let live = match seen {
             Some(live) => Some(live),
             // Just created: the watch has not told yet.
-            None if known.is_fresh() && known.fingerprint == wanted.fingerprint => return Ok(Applied::Unchanged),
+            None if known.is_fresh() && known.fingerprint == wanted.fingerprint => {
+                return Ok(Applied::Unchanged);
+            }
             None => self.fetch(&wanted.key).await?.map(Arc::new),
         };
         let Some(live) = live else {
@@ -202,7 +152,10 @@ impl Applier {
             return Ok(Applied::Created);
         };
         let body = live.body();
-        match wanted.owner.map_or(Ownership::Ours, |actor| ownership(&actor.name, &actor.uid, &body)) {
+        match wanted
+            .owner
+            .map_or(Ownership::Ours, |actor| ownership(&actor.name, &actor.uid, &body))
+        {
             Ownership::Ours => {}
             Ownership::Abandoned => {
                 self.delete(&wanted.key, Some(&live.uid)).await?;
@@ -210,7 +163,11 @@ impl Applier {
             }
             Ownership::Foreign(whose) => {
                 let kind = wanted.key.kind.names().1;
-                return Err(Failure::Final(ApplyError::Foreign { kind, name: wanted.key.name.clone(), whose }));
+                return Err(Failure::Final(ApplyError::Foreign {
+                    kind,
+                    name: wanted.key.name.clone(),
+                    whose,
+                }));
             }
         }
         let need = need(wanted, &live, &body, known);
@@ -249,10 +206,18 @@ impl Applier {
 
     async fn send(&self, wanted: &Wanted<'_>) -> Result<(), kube::Error> {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let answer = self.api(&wanted.key).patch(&wanted.key.name, &parameters, &Patch::Apply(&wanted.body)).await?;
+        let answer = self
+            .api(&wanted.key)
+            .patch(&wanted.key.name, &parameters, &Patch::Apply(&wanted.body))
+            .await?;
         let live = Live::reduce(answer);
         let seen = fingerprint(&projection(&wanted.lasting, &live.body()));
-        tracing::debug!(kind = wanted.key.kind.names().1, namespace = wanted.key.namespace, name = wanted.key.name, "applied");
+        tracing::debug!(
+            kind = wanted.key.kind.names().1,
+            namespace = wanted.key.namespace,
+            name = wanted.key.name,
+            "applied"
+        );
         self.memory.change(&wanted.key, |known| {
             known.fingerprint.clone_from(&wanted.fingerprint);
             known.version = live.version;
@@ -265,18 +230,27 @@ impl Applier {
     /// What server-side apply alone would get wrong about a workload that exists: `spec.replicas` that is left out from
     /// now on gets another manager first, else the server would reset it to 1 (contract operator §9.4); and another type
     /// of strategy is set first, else the server would refuse it.
-    async fn smooth_the_way(&self, wanted: &Wanted<'_>, live: &Live, body: &Value) -> Result<(), kube::Error> {
+    async fn smooth_the_way(
+        &self,
+        wanted: &Wanted<'_>,
+        live: &Live,
+        body: &Value,
+    ) -> Result<(), kube::Error> {
         if !matches!(wanted.key.kind, Kind::Deployment | Kind::StatefulSet) {
             return Ok(());
         }
         let hands_over = live.owns_replicas && wanted.lasting.pointer("/spec/replicas").is_none();
-        let strategy = ["/spec/strategy/type", "/spec/updateStrategy/type"].into_iter().find_map(|path| body.pointer(path));
+        let strategy = ["/spec/strategy/type", "/spec/updateStrategy/type"]
+            .into_iter()
+            .find_map(|path| body.pointer(path));
         let has_strategy = strategy.is_some_and(|kind| kind != "RollingUpdate");
         if !hands_over && !has_strategy && strategy_change(body, &wanted.lasting).is_none() {
             return Ok(());
         }
         // As it is now, with its managers, which the view does not keep.
-        let Some(now) = self.api(&wanted.key).get_opt(&wanted.key.name).await? else { return Ok(()) };
+        let Some(now) = self.api(&wanted.key).get_opt(&wanted.key.name).await? else {
+            return Ok(());
+        };
         // What came as JSON can be written as JSON.
         let mut now = serde_json::to_value(now).unwrap_or_default();
         let (api_version, kind, _) = wanted.key.kind.names();
@@ -285,11 +259,16 @@ impl Applier {
         let api = self.api(&wanted.key);
         if let Some(part) = replicas_handover(&now, &wanted.lasting) {
             let parameters = PatchParams::apply(REPLICAS_MANAGER).force();
-            api.patch(&wanted.key.name, &parameters, &Patch::Apply(&part)).await?;
+            api.patch(&wanted.key.name, &parameters, &Patch::Apply(&part))
+                .await?;
         }
         if let Some(change) = strategy_change(&now, &wanted.lasting) {
-            let parameters = PatchParams { field_manager: Some(STRATEGY_MANAGER.into()), ..PatchParams::default() };
-            api.patch(&wanted.key.name, &parameters, &Patch::Merge(&change)).await?;
+            let parameters = PatchParams {
+                field_manager: Some(STRATEGY_MANAGER.into()),
+                ..PatchParams::default()
+            };
+            api.patch(&wanted.key.name, &parameters, &Patch::Merge(&change))
+                .await?;
         }
         Ok(())
     }
@@ -302,14 +281,21 @@ impl Applier {
     /// Whether applying `object` over `live` would change what was applied last.
     pub(super) fn differs(&self, owner: &Actor, object: &Object, live: &Value) -> bool {
         let wanted = Wanted::new(Some(owner), object, false);
-        let applied = live.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED_ANNOTATION));
+        let applied = live
+            .pointer("/metadata/annotations")
+            .and_then(|all| all.get(APPLIED_ANNOTATION));
         applied.and_then(Value::as_str) != Some(wanted.fingerprint.as_str())
     }
 
     /// Changes a part of an object by a merge patch.
     pub(super) async fn merge(&self, key: &ObjectKey, patch: &Value) -> Result<(), kube::Error> {
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        self.api(key).patch(&key.name, &parameters, &Patch::Merge(patch)).await?;
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        self.api(key)
+            .patch(&key.name, &parameters, &Patch::Merge(patch))
+            .await?;
         Ok(())
     }
 
@@ -318,7 +304,10 @@ impl Applier {
     pub(super) async fn delete(&self, key: &ObjectKey, uid: Option<&str>) -> Result<(), kube::Error> {
         let parameters = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
-            preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            preconditions: uid.map(|uid| Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         match self.api(key).delete(&key.name, &parameters).await {
@@ -340,10 +329,15 @@ impl Applier {
         if let Some(last) = recent
             && repairs > 2
         {
-            let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(repairs)).min(LONGEST_PAUSE);
+            let pause = FIRST_PAUSE
+                .saturating_mul(2_u32.saturating_pow(repairs))
+                .min(LONGEST_PAUSE);
             if let Some(again) = (last + pause).checked_duration_since(now) {
                 let kind = wanted.key.kind.names().1;
-                let message = format!("{kind} {:?} keeps being changed by somebody else", wanted.key.name);
+                let message = format!(
+                    "{kind} {:?} keeps being changed by somebody else",
+                    wanted.key.name
+                );
                 return Err(Failure::Final(ApplyError::Refused { message, again }));
             }
         }
@@ -355,19 +349,32 @@ impl Applier {
     }
 
     fn refused(&self, wanted: &Wanted<'_>, known: &Remembered, error: &kube::Error) -> ApplyError {
-        let same = known.refusal.as_ref().filter(|refusal| refusal.fingerprint == wanted.fingerprint);
+        let same = known
+            .refusal
+            .as_ref()
+            .filter(|refusal| refusal.fingerprint == wanted.fingerprint);
         let attempts = same.map_or(0, |refusal| refusal.attempts) + 1;
         // What is invalid stays invalid, unless a quota, a webhook or the server changes.
-        let first = if is_invalid(error) { Duration::from_mins(1) } else { FIRST_PAUSE };
+        let first = if is_invalid(error) {
+            Duration::from_mins(1)
+        } else {
+            FIRST_PAUSE
+        };
         let again = backoff::delay(attempts, first, LONGEST_PAUSE);
-        let message = format!("{} {:?}: {}", wanted.key.kind.names().1, wanted.key.name, describe(error));
+        let message = format!(
+            "{} {:?}: {}",
+            wanted.key.kind.names().1,
+            wanted.key.name,
+            describe(error)
+        );
         let refusal = Refusal {
             fingerprint: wanted.fingerprint.clone(),
             attempts,
             until: Instant::now() + again,
             message: message.clone(),
         };
-        self.memory.change(&wanted.key, |known| known.refusal = Some(refusal));
+        self.memory
+            .change(&wanted.key, |known| known.refusal = Some(refusal));
         ApplyError::Refused { message, again }
     }
 }
@@ -383,8 +390,18 @@ impl<'a> Wanted<'a> {
         for value in [&mut body, &mut lasting] {
             value["metadata"]["annotations"][APPLIED_ANNOTATION] = Value::from(fingerprint.as_str());
         }
-        let key = ObjectKey { kind: object.kind, namespace: object.namespace.clone(), name: object.name.clone() };
-        Self { key, body, lasting, fingerprint, owner }
+        let key = ObjectKey {
+            kind: object.kind,
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+        };
+        Self {
+            key,
+            body,
+            lasting,
+            fingerprint,
+            owner,
+        }
     }
 }
 
@@ -394,7 +411,9 @@ fn need(wanted: &Wanted<'_>, live: &Live, body: &Value, known: &Remembered) -> N
     if is_known && (live.version == known.version || is_older(&live.version, &known.version)) {
         return Need::Nothing;
     }
-    let applied = body.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED_ANNOTATION));
+    let applied = body
+        .pointer("/metadata/annotations")
+        .and_then(|all| all.get(APPLIED_ANNOTATION));
     let is_applied = applied.and_then(Value::as_str) == Some(wanted.fingerprint.as_str());
     if !is_applied && !is_known {
         return Need::Update;
@@ -405,8 +424,18 @@ fn need(wanted: &Wanted<'_>, live: &Live, body: &Value, known: &Remembered) -> N
     match contains(body, &wanted.lasting) {
         None => Need::Nothing,
         Some(path) => {
-            let ObjectKey { kind, namespace, name } = &wanted.key;
-            tracing::info!(kind = kind.names().1, namespace, name, path, "somebody changed an object; it is put right");
+            let ObjectKey {
+                kind,
+                namespace,
+                name,
+            } = &wanted.key;
+            tracing::info!(
+                kind = kind.names().1,
+                namespace,
+                name,
+                path,
+                "somebody changed an object; it is put right"
+            );
             Need::Repair
         }
     }

@@ -25,7 +25,10 @@ mod tests {
         let (base, limit) = (Duration::from_secs(1), Duration::from_mins(5));
         for (attempt, seconds) in [(1, 1.0), (2, 2.0), (5, 16.0), (20, 300.0), (4_000_000, 300.0)] {
             let waited = delay(attempt, base, limit).as_secs_f64();
-            assert!(waited >= seconds * 0.8 && waited <= seconds * 1.2, "{attempt}: {waited}");
+            assert!(
+                waited >= seconds * 0.8 && waited <= seconds * 1.2,
+                "{attempt}: {waited}"
+            );
         }
     }
 }

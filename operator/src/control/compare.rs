@@ -9,12 +9,15 @@ use sha2::{Digest as _, Sha256};
 /// First 16 hexadecimal digits of the SHA-256 of a value with sorted keys.
 pub(super) fn fingerprint(value: &Value) -> String {
     let digest = Sha256::digest(value.to_string().as_bytes());
-    digest.iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    digest
+        .iter()
+        .take(8)
+        .fold(String::with_capacity(16), |mut text, byte| {
+            use std::fmt::Write as _;
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// What `live` says about exactly the fields that `body` names. Elements of a list of objects are found by `name`,
@@ -38,7 +41,11 @@ fn project_list(wanted: &[Value], found: &[Value]) -> Value {
         if wanted.len() != found.len() {
             return Value::Array(found.to_vec());
         }
-        return wanted.iter().zip(found).map(|(body, live)| projection(body, live)).collect();
+        return wanted
+            .iter()
+            .zip(found)
+            .map(|(body, live)| projection(body, live))
+            .collect();
     };
     let matching = |body: &Value| found.iter().find(|live| live.get(key) == body.get(key));
     wanted
@@ -49,16 +56,18 @@ fn project_list(wanted: &[Value], found: &[Value]) -> Value {
 
 /// The member that tells the objects of a list apart, if all of them have it and no two share its value.
 fn merge_key(list: &[Value]) -> Option<&'static str> {
-    ["name", "uid", "mountPath", "type", "key"].into_iter().find(|key| {
-        let mut values: Vec<&str> = Vec::with_capacity(list.len());
-        for element in list {
-            match element.get(key).and_then(Value::as_str) {
-                Some(value) if !values.contains(&value) => values.push(value),
-                _ => return false,
+    ["name", "uid", "mountPath", "type", "key"]
+        .into_iter()
+        .find(|key| {
+            let mut values: Vec<&str> = Vec::with_capacity(list.len());
+            for element in list {
+                match element.get(key).and_then(Value::as_str) {
+                    Some(value) if !values.contains(&value) => values.push(value),
+                    _ => return false,
+                }
             }
-        }
-        !list.is_empty()
-    })
+            !list.is_empty()
+        })
 }
 
 #[cfg(test)]
@@ -70,7 +79,10 @@ mod tests {
     #[test]
     fn a_projection_stays_the_same_while_our_fields_do() {
         let body = json!({"resources": {"limits": {"cpu": "1000m"}}, "labels": {"a": "b"}});
-        let applied = projection(&body, &json!({"resources": {"limits": {"cpu": "1"}}, "labels": {"a": "b"}}));
+        let applied = projection(
+            &body,
+            &json!({"resources": {"limits": {"cpu": "1"}}, "labels": {"a": "b"}}),
+        );
         let later = json!({"resources": {"limits": {"cpu": "1"}}, "labels": {"a": "b", "c": "d"}, "status": {"x": 1}});
         let drifted = json!({"resources": {"limits": {"cpu": "2"}}, "labels": {"a": "b"}});
         assert_eq!(projection(&body, &later), applied);

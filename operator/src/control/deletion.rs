@@ -78,7 +78,11 @@ pub(super) enum Release {
 
 impl Controller {
     /// One pass over an actor that is being deleted.
-    pub(super) async fn delete(&self, key: &Key, object: &AsyncActor) -> Result<Option<Duration>, kube::Error> {
+    pub(super) async fn delete(
+        &self,
+        key: &Key,
+        object: &AsyncActor,
+    ) -> Result<Option<Duration>, kube::Error> {
         let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
         if !finalizers.iter().any(|name| name == FINALIZER) {
             // Others hold it, or it is about to go.
@@ -123,7 +127,10 @@ impl Controller {
             && self.claims.conflict(key).is_none()
         {
             let name = transport.queue_name(&key.namespace, &key.name);
-            let own = QueueReference { transport: transport.name.clone(), name };
+            let own = QueueReference {
+                transport: transport.name.clone(),
+                name,
+            };
             if !queues.contains(&own) {
                 queues.push(own);
             }
@@ -133,18 +140,34 @@ impl Controller {
 
     /// Takes the scaler away and the workload to zero; both only if they are this actor's.
     async fn stop_consumption(&self, key: &Key, uid: &str) -> Result<(), kube::Error> {
-        for kind in [Kind::ScaledObject, Kind::ScaledJob, Kind::Deployment, Kind::StatefulSet, Kind::Job] {
-            let place = ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() };
+        for kind in [
+            Kind::ScaledObject,
+            Kind::ScaledJob,
+            Kind::Deployment,
+            Kind::StatefulSet,
+            Kind::Job,
+        ] {
+            let place = ObjectKey {
+                kind,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            };
             // A predecessor's objects have no label of ours, so that the view may lack them.
-            let Some(live) = self.applier.find(&place).await? else { continue };
+            let Some(live) = self.applier.find(&place).await? else {
+                continue;
+            };
             let body = live.body();
-            if ownership(&key.name, uid, &body) != Ownership::Ours || body.pointer("/metadata/deletionTimestamp").is_some() {
+            if ownership(&key.name, uid, &body) != Ownership::Ours
+                || body.pointer("/metadata/deletionTimestamp").is_some()
+            {
                 continue;
             }
             match kind {
                 Kind::Deployment | Kind::StatefulSet => {
                     if body.pointer("/spec/replicas").and_then(Value::as_u64) != Some(0) {
-                        self.applier.merge(&place, &json!({"spec": {"replicas": 0}})).await?;
+                        self.applier
+                            .merge(&place, &json!({"spec": {"replicas": 0}}))
+                            .await?;
                     }
                 }
                 _ => self.applier.delete(&place, Some(&live.uid)).await?,
@@ -158,20 +181,36 @@ impl Controller {
         if self.view.pods(key).is_empty() {
             return None;
         }
-        let grace = Actor::read(object)
-            .map_or(USUAL_GRACE, |actor| Duration::from_secs(crate::desired::pod::grace_seconds(&actor).into()));
+        let grace = Actor::read(object).map_or(USUAL_GRACE, |actor| {
+            Duration::from_secs(crate::desired::pod::grace_seconds(&actor).into())
+        });
         let left = (grace + AFTER_GRACE).saturating_sub(since_deletion(object));
         (!left.is_zero()).then_some(left)
     }
 
     /// Gives one queue up, as far as that is possible now.
-    pub(super) async fn release(&self, key: &Key, object: &AsyncActor, queue: &QueueReference, policy: DeletionPolicy) -> Release {
-        let QueueReference { transport: transport_name, name } = queue;
+    pub(super) async fn release(
+        &self,
+        key: &Key,
+        object: &AsyncActor,
+        queue: &QueueReference,
+        policy: DeletionPolicy,
+    ) -> Release {
+        let QueueReference {
+            transport: transport_name,
+            name,
+        } = queue;
         let Some(transport) = self.settings.registry.transports.get(transport_name) else {
-            let text = format!("queue {name:?} stays: transport {transport_name:?} is not in the operator's registry");
+            let text = format!(
+                "queue {name:?} stays: transport {transport_name:?} is not in the operator's registry"
+            );
             return Release::Over(Note::warning("QueueRetained", text));
         };
-        let seconds = object.spec.pointer("/timeout/processing").and_then(Value::as_u64).unwrap_or(300);
+        let seconds = object
+            .spec
+            .pointer("/timeout/processing")
+            .and_then(Value::as_u64)
+            .unwrap_or(300);
         let spec = QueueSpec {
             name: name.clone(),
             actor: key.name.clone(),
@@ -179,16 +218,20 @@ impl Controller {
             processing_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
         };
         match self.parts.queues.release(transport, &spec, policy).await {
-            Ok(Deleted::Gone) => Release::Over(Note::normal("QueueDeleted", format!("deleted queue {name:?}"))),
-            Ok(Deleted::Kept(reason)) if policy == DeletionPolicy::Retain => {
-                Release::Over(Note::normal("QueueRetained", format!("queue {name:?} stays: {reason}")))
+            Ok(Deleted::Gone) => {
+                Release::Over(Note::normal("QueueDeleted", format!("deleted queue {name:?}")))
             }
+            Ok(Deleted::Kept(reason)) if policy == DeletionPolicy::Retain => Release::Over(Note::normal(
+                "QueueRetained",
+                format!("queue {name:?} stays: {reason}"),
+            )),
             Ok(Deleted::Later(reason)) if since_deletion(object) < self.settings.deletion_patience => {
                 Release::Later(format!("queue {name:?}: {reason}"), SETTLING_PAUSE)
             }
-            Ok(Deleted::Later(reason)) => {
-                Release::Over(Note::warning("QueueRetained", format!("queue {name:?} stays: {reason}")))
-            }
+            Ok(Deleted::Later(reason)) => Release::Over(Note::warning(
+                "QueueRetained",
+                format!("queue {name:?} stays: {reason}"),
+            )),
             Ok(Deleted::Kept(reason)) => {
                 let depth = self.parts.queues.depth(transport, &spec).await;
                 let has_messages = depth.is_ok_and(|depth| depth.queued > 0);
@@ -208,25 +251,50 @@ impl Controller {
                 }
                 let attempt = self.deletions.count(key);
                 if attempt == 1 {
-                    self.events.publish(object, Note::warning("DeletionBlocked", text.clone())).await;
+                    self.events
+                        .publish(object, Note::warning("DeletionBlocked", text.clone()))
+                        .await;
                 }
-                let left = self.settings.deletion_patience.saturating_sub(since_deletion(object));
-                Release::Later(text, delay(attempt, FIRST_PAUSE, LONGEST_PAUSE).min(left.max(FIRST_PAUSE)))
+                let left = self
+                    .settings
+                    .deletion_patience
+                    .saturating_sub(since_deletion(object));
+                Release::Later(
+                    text,
+                    delay(attempt, FIRST_PAUSE, LONGEST_PAUSE).min(left.max(FIRST_PAUSE)),
+                )
             }
         }
     }
 
-    async fn show_terminating(&self, key: &Key, object: &AsyncActor, blocked: Option<String>) -> Result<(), kube::Error> {
+    async fn show_terminating(
+        &self,
+        key: &Key,
+        object: &AsyncActor,
+        blocked: Option<String>,
+    ) -> Result<(), kube::Error> {
         let previous = self.previous(key, object);
-        let going = |reason| Verdict { holds: true, reason, message: "the actor is being deleted".to_owned() };
+        let going = |reason| Verdict {
+            holds: true,
+            reason,
+            message: "the actor is being deleted".to_owned(),
+        };
         let transport = match blocked {
-            Some(message) => Verdict { holds: false, reason: "QueueError", message },
+            Some(message) => Verdict {
+                holds: false,
+                reason: "QueueError",
+                message,
+            },
             None => going("TransportValidated"),
         };
         let actor = Actor::read(object).ok();
         let kind = actor.as_ref().map(workload_kind);
         let live = kind.and_then(|kind| {
-            let place = ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() };
+            let place = ObjectKey {
+                kind,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            };
             Some((kind, self.view.object(&place)?))
         });
         let seen = Observation {
@@ -255,7 +323,9 @@ impl Controller {
     async fn drop_finalizer(&self, key: &Key, uid: &str) -> Result<(), kube::Error> {
         let actors: Api<AsyncActor> = Api::namespaced(self.client.clone(), &key.namespace);
         // As it is now: the status has just been written, and others may have finalizers of their own.
-        let Some(object) = actors.get_opt(&key.name).await? else { return Ok(()) };
+        let Some(object) = actors.get_opt(&key.name).await? else {
+            return Ok(());
+        };
         let mut finalizers = object.metadata.finalizers.unwrap_or_default();
         if object.metadata.uid.as_deref() != Some(uid) || !finalizers.iter().any(|name| name == FINALIZER) {
             return Ok(());
@@ -287,6 +357,8 @@ fn minimal_spec() -> Value {
 
 /// How long ago the deletion was asked for.
 fn since_deletion(object: &AsyncActor) -> Duration {
-    let Some(at) = object.metadata.deletion_timestamp.as_ref() else { return Duration::ZERO };
+    let Some(at) = object.metadata.deletion_timestamp.as_ref() else {
+        return Duration::ZERO;
+    };
     Duration::try_from(Timestamp::now().duration_since(at.0)).unwrap_or_default()
 }

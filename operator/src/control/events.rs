@@ -28,12 +28,20 @@ pub(super) struct Note {
 impl Note {
     /// Business as usual.
     pub(super) fn normal(reason: &str, message: impl Into<String>) -> Self {
-        Self { is_warning: false, reason: reason.to_owned(), message: message.into() }
+        Self {
+            is_warning: false,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 
     /// Worth a look.
     pub(super) fn warning(reason: &str, message: impl Into<String>) -> Self {
-        Self { is_warning: true, reason: reason.to_owned(), message: message.into() }
+        Self {
+            is_warning: true,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -46,21 +54,40 @@ pub(super) struct Events {
 impl Events {
     /// Through this client.
     pub(super) fn new(client: kube::Client) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
-        Self { recorder: Recorder::new(client, reporter) }
+        let reporter = Reporter {
+            controller: FIELD_MANAGER.into(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
     }
 
     /// Publishes one note. An event that cannot be published is logged and forgotten: nothing depends on it.
     pub(super) async fn publish(&self, actor: &AsyncActor, note: Note) {
-        let Note { is_warning, reason, mut message } = note;
+        let Note {
+            is_warning,
+            reason,
+            mut message,
+        } = note;
         if message.len() > LONGEST {
             message.truncate(message.floor_char_boundary(LONGEST - 3));
             message.push_str("...");
         }
         // The recorder counts events that are alike in everything but the note as one; the action tells them apart.
         let action = format!("{reason}-{}", fingerprint(&Value::from(message.as_str())));
-        let kind = if is_warning { EventType::Warning } else { EventType::Normal };
-        let event = Event { type_: kind, reason, note: Some(message), action, secondary: None };
+        let kind = if is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        let event = Event {
+            type_: kind,
+            reason,
+            note: Some(message),
+            action,
+            secondary: None,
+        };
         let about = actor.object_ref(&());
         let published = self.recorder.publish(&event, &about);
         match tokio::time::timeout(PATIENCE, published).await {

@@ -39,11 +39,15 @@ pub(super) fn judge<'a>(object: &AsyncActor, actor: &Actor, registry: &'a Regist
 
 /// SQS takes fewer names than Kubernetes (contract operator §1.6).
 fn queue_name_problem(transport: &Transport, actor: &Actor) -> Option<String> {
-    let Broker::Sqs(_) = transport.broker else { return None };
+    let Broker::Sqs(_) = transport.broker else {
+        return None;
+    };
     let name = transport.queue_name(&actor.namespace, &actor.name);
     let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
     if name.len() > SQS_NAME {
-        Some(format!("metadata.name: the queue name {name:?} is longer than {SQS_NAME} characters; SQS takes no longer ones"))
+        Some(format!(
+            "metadata.name: the queue name {name:?} is longer than {SQS_NAME} characters; SQS takes no longer ones"
+        ))
     } else if name.trim_end_matches(".fifo").chars().all(is_allowed) {
         None
     } else {
@@ -58,8 +62,13 @@ fn queue_name_problem(transport: &Transport, actor: &Actor) -> Option<String> {
 /// raw object, so that an actor whose `spec` cannot be read can be deleted.
 pub(super) fn deletion_policy(object: &AsyncActor) -> DeletionPolicy {
     let annotations = object.metadata.annotations.as_ref();
-    let annotation = annotations.and_then(|all| all.get("asya.sh/queue-deletion-policy")).map(String::as_str);
-    let field = object.spec.pointer("/queue/deletionPolicy").and_then(Value::as_str);
+    let annotation = annotations
+        .and_then(|all| all.get("asya.sh/queue-deletion-policy"))
+        .map(String::as_str);
+    let field = object
+        .spec
+        .pointer("/queue/deletionPolicy")
+        .and_then(Value::as_str);
     match annotation.or(field) {
         Some("Delete") => DeletionPolicy::Delete,
         Some("Retain") => DeletionPolicy::Retain,
@@ -78,9 +87,12 @@ mod tests {
     #[test]
     fn the_annotation_wins_over_the_field_and_nonsense_deletes_nothing() {
         let object = |annotation: Option<&str>, field: Option<&str>| {
-            let mut object = AsyncActor { spec: json!({"queue": {"deletionPolicy": field}}), ..AsyncActor::default() };
-            object.metadata.annotations =
-                annotation.map(|value| [("asya.sh/queue-deletion-policy".to_owned(), value.to_owned())].into());
+            let mut object = AsyncActor {
+                spec: json!({"queue": {"deletionPolicy": field}}),
+                ..AsyncActor::default()
+            };
+            object.metadata.annotations = annotation
+                .map(|value| [("asya.sh/queue-deletion-policy".to_owned(), value.to_owned())].into());
             object
         };
         for (annotation, field, policy) in [
@@ -89,7 +101,11 @@ mod tests {
             (Some("Retain"), Some("Delete"), DeletionPolicy::Retain),
             (Some("delete!"), Some("Delete"), DeletionPolicy::DeleteIfEmpty),
         ] {
-            assert_eq!(deletion_policy(&object(annotation, field)), policy, "{annotation:?} {field:?}");
+            assert_eq!(
+                deletion_policy(&object(annotation, field)),
+                policy,
+                "{annotation:?} {field:?}"
+            );
         }
     }
 }

@@ -15,6 +15,7 @@ mod compare;
 mod deletion;
 mod events;
 mod judge;
+mod memory;
 mod metrics;
 mod ownership;
 mod queue_keeping;
@@ -22,6 +23,7 @@ mod reconcile;
 mod rollouts;
 mod round;
 mod status_writer;
+mod verdicts;
 mod view;
 mod work_queue;
 

@@ -1,7 +1,5 @@
 //! Whose a live object is. Pure.
 
-
-
 use serde_json::Value;
 
 /// See the module.
@@ -17,10 +15,17 @@ pub(super) enum Ownership {
 
 /// Whose `object` is, seen from the actor of this name and uid.
 pub(super) fn ownership(actor: &str, uid: &str, object: &Value) -> Ownership {
-    let references = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let references = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
     let text = |reference: &Value, key: &str| reference[key].as_str().unwrap_or_default().to_owned();
-    let controller = references.into_iter().flatten().find(|reference| reference["controller"] == true);
-    let Some(controller) = controller else { return Ownership::Foreign("it has no controller".to_owned()) };
+    let controller = references
+        .into_iter()
+        .flatten()
+        .find(|reference| reference["controller"] == true);
+    let Some(controller) = controller else {
+        return Ownership::Foreign("it has no controller".to_owned());
+    };
     if text(controller, "uid") == uid {
         return Ownership::Ours;
     }
@@ -31,4 +36,3 @@ pub(super) fn ownership(actor: &str, uid: &str, object: &Value) -> Ownership {
     }
     Ownership::Foreign(format!("it belongs to {kind} {name:?}"))
 }
-

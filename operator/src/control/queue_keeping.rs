@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::backoff::{delay, jittered};
 use super::events::Note;
+use super::metrics;
 use super::reconcile::locked;
 use super::work_queue::Key;
-use super::metrics;
 use crate::queues::{Ensured, QueueError, QueueSpec, Queues};
 use crate::registry::Transport;
 use crate::resource::Actor;
@@ -86,20 +86,42 @@ pub(super) fn queue_spec(actor: &Actor, transport: &Transport) -> QueueSpec {
 
 impl QueueKeeper {
     /// A keeper that asks `queues`.
-    pub(super) fn new(queues: Arc<dyn Queues>, manages: bool, check_interval: Option<Duration>, refresh: Duration) -> Self {
-        Self { queues, manages, check_interval, refresh, state: Mutex::default(), silent: Mutex::default() }
+    pub(super) fn new(
+        queues: Arc<dyn Queues>,
+        manages: bool,
+        check_interval: Option<Duration>,
+        refresh: Duration,
+    ) -> Self {
+        Self {
+            queues,
+            manages,
+            check_interval,
+            refresh,
+            state: Mutex::default(),
+            silent: Mutex::default(),
+        }
     }
 
     /// Makes sure of the queue, if it is time, and asks how full it is. `recorded` is the queue that the status names.
-    pub(super) async fn keep(&self, key: &Key, actor: &Actor, transport: &Transport, recorded: Option<&QueueReference>) -> Seen {
+    pub(super) async fn keep(
+        &self,
+        key: &Key,
+        actor: &Actor,
+        transport: &Transport,
+        recorded: Option<&QueueReference>,
+    ) -> Seen {
         let queue = queue_spec(actor, transport);
         let identity = Some((transport.name.clone(), queue.clone()));
         let mut kept = self.take(key);
         if kept.queue != identity {
-            kept = Kept { queue: identity, ..Kept::default() };
+            kept = Kept {
+                queue: identity,
+                ..Kept::default()
+            };
         }
         let note = if self.manages && kept.is_due() {
-            let existed = recorded.is_some_and(|known| known.transport == transport.name && known.name == queue.name);
+            let existed =
+                recorded.is_some_and(|known| known.transport == transport.name && known.name == queue.name);
             self.ensure(&mut kept, transport, &queue, existed).await
         } else {
             None
@@ -118,18 +140,34 @@ impl QueueKeeper {
         seen
     }
 
-    async fn ensure(&self, kept: &mut Kept, transport: &Transport, queue: &QueueSpec, existed: bool) -> Option<Note> {
+    async fn ensure(
+        &self,
+        kept: &mut Kept,
+        transport: &Transport,
+        queue: &QueueSpec,
+        existed: bool,
+    ) -> Option<Note> {
         if let Some((until, message)) = self.silence(&transport.name) {
             let attempts = kept.failure.as_ref().map_or(0, |failure| failure.attempts);
-            kept.failure = Some(BrokerFailure { attempts, message, until: until + jittered(FIRST_PAUSE) });
+            kept.failure = Some(BrokerFailure {
+                attempts,
+                message,
+                until: until + jittered(FIRST_PAUSE),
+            });
             return None;
         }
         let asked = Instant::now();
         match self.queues.ensure(transport, queue).await {
             Ok(ensured) => {
                 kept.failure = None;
-                kept.check_at = self.check_interval.map(|interval| Instant::now() + jittered(interval));
-                let drift = if let Ensured::Drifted(text) = &ensured { Some(text.clone()) } else { None };
+                kept.check_at = self
+                    .check_interval
+                    .map(|interval| Instant::now() + jittered(interval));
+                let drift = if let Ensured::Drifted(text) = &ensured {
+                    Some(text.clone())
+                } else {
+                    None
+                };
                 let was_known = existed || kept.found.is_some();
                 kept.found = Some((Instant::now(), drift));
                 if ensured != Ensured::Created {
@@ -139,9 +177,15 @@ impl QueueKeeper {
                 let name = &queue.name;
                 if was_known {
                     metrics::queue_recreated();
-                    return Some(Note::warning("QueueRecreated", format!("queue {name:?} was missing and has been made again")));
+                    return Some(Note::warning(
+                        "QueueRecreated",
+                        format!("queue {name:?} was missing and has been made again"),
+                    ));
                 }
-                Some(Note::normal("QueueCreated", format!("made queue {name:?} on transport {:?}", transport.name)))
+                Some(Note::normal(
+                    "QueueCreated",
+                    format!("made queue {name:?} on transport {:?}", transport.name),
+                ))
             }
             Err(error) => {
                 if asked.elapsed() > SLOW && matches!(error, QueueError::Broker(_)) {
@@ -153,14 +197,21 @@ impl QueueKeeper {
                     QueueError::RecentlyDeleted(_) => RECENTLY_DELETED,
                     _ => delay(attempts, FIRST_PAUSE, LONGEST_PAUSE),
                 };
-                kept.failure = Some(BrokerFailure { attempts, message: error.to_string(), until: Instant::now() + pause });
+                kept.failure = Some(BrokerFailure {
+                    attempts,
+                    message: error.to_string(),
+                    until: Instant::now() + pause,
+                });
                 None
             }
         }
     }
 
     fn silence(&self, transport: &str) -> Option<(Instant, String)> {
-        locked(&self.silent).get(transport).filter(|(until, _)| *until > Instant::now()).cloned()
+        locked(&self.silent)
+            .get(transport)
+            .filter(|(until, _)| *until > Instant::now())
+            .cloned()
     }
 
     /// A broker that does not say how full a queue is keeps what it said last; whether it is well is asked right away.
@@ -177,12 +228,21 @@ impl QueueKeeper {
 
     fn next(&self, kept: &Kept) -> Duration {
         let now = Instant::now();
-        let depth = kept.depth_at.map_or(self.refresh, |at| (at + self.refresh).saturating_duration_since(now));
+        let depth = kept.depth_at.map_or(self.refresh, |at| {
+            (at + self.refresh).saturating_duration_since(now)
+        });
         let check = kept.check_at.filter(|_| self.manages);
         let due = kept.failure.as_ref().map(|failure| failure.until).or(check);
         let due = due.map(|at| at.saturating_duration_since(now));
         // Never at once: whatever is due now has just been tried.
-        due.map_or(depth, |due| if kept.failure.is_some() { due } else { due.min(depth) }).max(Duration::from_millis(500))
+        due.map_or(depth, |due| {
+            if kept.failure.is_some() {
+                due
+            } else {
+                due.min(depth)
+            }
+        })
+        .max(Duration::from_millis(500))
     }
 
     /// The actor is gone.
@@ -211,10 +271,22 @@ impl Kept {
 
 fn verdict(kept: &Kept) -> Verdict {
     if let Some(failure) = &kept.failure {
-        return Verdict { holds: false, reason: "QueueError", message: failure.message.clone() };
+        return Verdict {
+            holds: false,
+            reason: "QueueError",
+            message: failure.message.clone(),
+        };
     }
     match &kept.found {
-        Some((_, Some(drift))) => Verdict { holds: true, reason: "QueueConfigDrift", message: drift.clone() },
-        _ => Verdict { holds: true, reason: "TransportValidated", message: "the transport and its queue are there".to_owned() },
+        Some((_, Some(drift))) => Verdict {
+            holds: true,
+            reason: "QueueConfigDrift",
+            message: drift.clone(),
+        },
+        _ => Verdict {
+            holds: true,
+            reason: "TransportValidated",
+            message: "the transport and its queue are there".to_owned(),
+        },
     }
 }

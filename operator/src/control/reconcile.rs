@@ -11,22 +11,28 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::apply::{Applier, Memory, describe, is_unprocessable};
+use super::apply::{Applier, describe, is_unprocessable};
 use super::collisions::Claims;
 use super::deletion::Release;
 use super::events::{Events, Note};
 use super::judge::{Judgement, judge};
+use super::memory::Memory;
 use super::queue_keeping::{QueueKeeper, Seen, queue_spec};
 use super::rollouts::Rollouts;
 use super::status_writer::StatusWriter;
+use super::verdicts::{
+    conflict, invalid, no_transport, previous_scaling, transport_known, unreadable, waiting,
+};
 use super::view::{Live, ObjectKey, View};
 use super::work_queue::{Key, WorkQueue};
 use super::{Parts, Settings, backoff, metrics, ownership};
 use crate::desired::{self, Kind};
 use crate::queues::KubeSecrets;
 use crate::registry::Transport;
-use crate::resource::{AsyncActor, Actor, FINALIZER};
-use crate::status::{self, EventKind, ObjectReference, Observation, QueueReference, Status, Verdict, WorkloadCounts};
+use crate::resource::{Actor, AsyncActor, FINALIZER};
+use crate::status::{
+    self, EventKind, ObjectReference, Observation, QueueReference, Status, Verdict, WorkloadCounts,
+};
 
 /// Pauses after a pass that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -71,12 +77,19 @@ impl Controller {
         let manages = settings.defaults.manages_queues;
         Self {
             applier: Applier::new(client.clone(), view.clone(), memory.clone()),
-            keeper: QueueKeeper::new(parts.queues.clone(), manages, settings.queue_check_interval, settings.status_refresh),
+            keeper: QueueKeeper::new(
+                parts.queues.clone(),
+                manages,
+                settings.queue_check_interval,
+                settings.status_refresh,
+            ),
             writer: StatusWriter::new(client.clone()),
             events: Events::new(client.clone()),
             claims: Arc::new(Claims::new(settings.registry.clone())),
             rollouts: Rollouts::new(settings.rollouts),
-            secrets: KubeSecrets { client: client.clone() },
+            secrets: KubeSecrets {
+                client: client.clone(),
+            },
             deletions: super::deletion::Deletions::default(),
             queue: Arc::default(),
             user_names: Mutex::default(),
@@ -117,14 +130,23 @@ impl Controller {
         let (result, again) = match passed {
             Ok(Ok(again)) => {
                 locked(&self.failures).remove(key);
-                (if again.is_some() { metrics::Result::RequeueAfter } else { metrics::Result::Success }, again)
+                (
+                    if again.is_some() {
+                        metrics::Result::RequeueAfter
+                    } else {
+                        metrics::Result::Success
+                    },
+                    again,
+                )
             }
             // The server finds the object itself so wrong that it takes neither status nor finalizer: only a change of
             // the object can help.
             Ok(Err(error)) if is_unprocessable(&error) => {
                 tracing::warn!(actor = %key, error = describe(&error), "the API server takes no change of the actor");
                 if let Some(object) = self.view.actor(key) {
-                    self.events.publish(&object, Note::warning("ValidationError", describe(&error))).await;
+                    self.events
+                        .publish(&object, Note::warning("ValidationError", describe(&error)))
+                        .await;
                 }
                 (metrics::Result::Error, None)
             }
@@ -173,7 +195,7 @@ impl Controller {
         let actor = match Actor::read(&object) {
             Ok(actor) => actor,
             Err(error) => {
-                let mut seen = self.refused(key, invalid(&error.to_string()), transport_known());
+                let mut seen = self.refused(key, invalid(&unreadable(&object, &error)), transport_known());
                 let previous = self.previous(key, &object);
                 self.repeat(key, &previous, &mut seen);
                 let next = status::assess_unreadable(&object, &previous, &seen, Timestamp::now());
@@ -187,16 +209,18 @@ impl Controller {
                     Ok(_) => transport_known(),
                     Err(error) => no_transport(&error.to_string()),
                 };
-                self.refuse(key, &object, &actor, invalid(&problems), transport).await
+                self.refuse(key, &object, &actor, invalid(&problems), transport)
+                    .await
             }
             Judgement::NoTransport(problem) => {
                 let workload = waiting("nothing is written while the transport cannot be used");
-                self.refuse(key, &object, &actor, workload, no_transport(&problem)).await
+                self.refuse(key, &object, &actor, workload, no_transport(&problem))
+                    .await
             }
             Judgement::Sound(transport) => match self.claims.conflict(key) {
-                Some(conflict) => {
+                Some(text) => {
                     let workload = waiting("nothing is written while the queue is another actor's");
-                    let verdict = Verdict { holds: false, reason: "QueueNameConflict", message: conflict };
+                    let verdict = conflict(text);
                     self.refuse(key, &object, &actor, workload, verdict).await
                 }
                 None => self.make(key, &object, &actor, transport).await,
@@ -232,10 +256,17 @@ impl Controller {
 
     /// What a refused actor already has stays what it is: its workload, and the record of its queue.
     fn repeat(&self, key: &Key, previous: &Status, seen: &mut Observation) {
-        let known = Kind::ALL.into_iter().filter(|kind| kind.is_workload()).find_map(|kind| {
-            let place = ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() };
-            Some((kind, self.view.object(&place)?))
-        });
+        let known = Kind::ALL
+            .into_iter()
+            .filter(|kind| kind.is_workload())
+            .find_map(|kind| {
+                let place = ObjectKey {
+                    kind,
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                };
+                Some((kind, self.view.object(&place)?))
+            });
         seen.counts = known.as_ref().and_then(|(kind, live)| counts(*kind, live));
         seen.workload_reference = known.map(|(kind, _)| reference(kind, key));
         seen.queue_reference.clone_from(&previous.queue_ref);
@@ -265,22 +296,52 @@ impl Controller {
     ) -> Result<Option<Duration>, kube::Error> {
         self.add_finalizer(key, object).await?;
         let previous = self.previous(key, object);
-        let queue = self.keeper.keep(key, actor, transport, previous.queue_ref.as_ref()).await;
-        let Seen { verdict, depth, is_there, note, again } = queue;
+        let queue = self
+            .keeper
+            .keep(key, actor, transport, previous.queue_ref.as_ref())
+            .await;
+        let Seen {
+            verdict,
+            depth,
+            is_there,
+            note,
+            again,
+        } = queue;
         if let Some(note) = note {
             self.events.publish(object, note).await;
         }
         let objects = self.write(key, actor, transport, &previous).await?;
         let counts = objects.live.as_ref().and_then(|live| counts(objects.kind, live));
-        let place = ObjectKey { kind: objects.kind, namespace: key.namespace.clone(), name: key.name.clone() };
-        let is_current = objects.live.as_ref().is_none_or(|live| self.applier.is_current(&place, live));
+        let place = ObjectKey {
+            kind: objects.kind,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        };
+        let is_current = objects
+            .live
+            .as_ref()
+            .is_none_or(|live| self.applier.is_current(&place, live));
         if is_current {
             self.rollouts.observed(key, counts.as_ref());
         }
-        let is_rolled_out = is_current && counts.as_ref().is_none_or(|counts| counts.is_observed && counts.updated == counts.total);
-        let own = QueueReference { transport: transport.name.clone(), name: queue_spec(actor, transport).name };
-        let (queue_reference, left) =
-            self.leave_old_queue(key, object, previous.queue_ref.as_ref(), own, is_there, is_rolled_out).await;
+        let is_rolled_out = is_current
+            && counts
+                .as_ref()
+                .is_none_or(|counts| counts.is_observed && counts.updated == counts.total);
+        let own = QueueReference {
+            transport: transport.name.clone(),
+            name: queue_spec(actor, transport).name,
+        };
+        let (queue_reference, left) = self
+            .leave_old_queue(
+                key,
+                object,
+                previous.queue_ref.as_ref(),
+                own,
+                is_there,
+                is_rolled_out,
+            )
+            .await;
         for note in objects.notes {
             self.events.publish(object, note).await;
         }
@@ -296,7 +357,10 @@ impl Controller {
             queue_reference,
         };
         let shown = self.assess_and_show(key, object, actor, &previous, &seen).await?;
-        Ok([Some(again), objects.again, left, shown].into_iter().flatten().min())
+        Ok([Some(again), objects.again, left, shown]
+            .into_iter()
+            .flatten()
+            .min())
     }
 
     /// After a change of transport or of the queue's name: the old queue goes as at a deletion, once nobody consumes it
@@ -311,7 +375,12 @@ impl Controller {
         is_rolled_out: bool,
     ) -> (Option<QueueReference>, Option<Duration>) {
         let old = match recorded {
-            None => return ((is_there && self.settings.defaults.manages_queues).then_some(own), None),
+            None => {
+                return (
+                    (is_there && self.settings.defaults.manages_queues).then_some(own),
+                    None,
+                );
+            }
             Some(old) if *old == own => return (Some(own), None),
             Some(old) => old,
         };
@@ -321,7 +390,10 @@ impl Controller {
         if !is_rolled_out {
             return (Some(old.clone()), Some(LEFT_QUEUE));
         }
-        match self.release(key, object, old, super::judge::deletion_policy(object)).await {
+        match self
+            .release(key, object, old, super::judge::deletion_policy(object))
+            .await
+        {
             Release::Over(note) => {
                 self.deletions.forget(key);
                 self.events.publish(object, note).await;
@@ -356,7 +428,10 @@ impl Controller {
     /// Changes the metadata of an actor; its `spec` is never written (O-02).
     pub(super) async fn patch_actor(&self, key: &Key, patch: &Value) -> Result<(), kube::Error> {
         let actors: Api<AsyncActor> = Api::namespaced(self.client.clone(), &key.namespace);
-        let parameters = PatchParams { field_manager: Some(crate::resource::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let parameters = PatchParams {
+            field_manager: Some(crate::resource::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
         actors.patch(&key.name, &parameters, &Patch::Merge(patch)).await?;
         Ok(())
     }
@@ -392,7 +467,11 @@ impl Controller {
         if self.writer.write(key, object, next).await? {
             for note in status::events(previous, next) {
                 let is_warning = note.kind == EventKind::Warning;
-                let note = Note { is_warning, reason: note.reason.to_owned(), message: note.message };
+                let note = Note {
+                    is_warning,
+                    reason: note.reason.to_owned(),
+                    message: note.message,
+                };
                 self.events.publish(object, note).await;
             }
         }
@@ -427,33 +506,6 @@ pub(super) fn reference(kind: Kind, key: &Key) -> ObjectReference {
         name: key.name.clone(),
         namespace: key.namespace.clone(),
     }
-}
-
-fn invalid(problems: &str) -> Verdict {
-    Verdict { holds: false, reason: "ValidationError", message: problems.to_owned() }
-}
-
-fn waiting(message: &str) -> Verdict {
-    Verdict { holds: false, reason: "ReconcileError", message: message.to_owned() }
-}
-
-fn no_transport(problem: &str) -> Verdict {
-    Verdict { holds: false, reason: "InvalidTransport", message: problem.to_owned() }
-}
-
-fn transport_known() -> Verdict {
-    Verdict { holds: true, reason: "TransportValidated", message: "the transport is known".to_owned() }
-}
-
-/// A refused actor keeps the scaler that it has.
-fn previous_scaling(actor: &Actor, previous: &Status) -> Option<Verdict> {
-    let condition = previous.conditions.iter().find(|condition| condition.kind == "ScalingReady");
-    let holds = condition.is_some_and(|condition| condition.status == "True");
-    actor.spec.scaling.enabled.then(|| Verdict {
-        holds,
-        reason: if holds { "ScaledObjectCreated" } else { "ReconcileError" },
-        message: "nothing is written while the actor is refused".to_owned(),
-    })
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

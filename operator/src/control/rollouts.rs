@@ -23,13 +23,18 @@ pub(super) struct Rollouts {
 impl Rollouts {
     /// At most `most` at once; at least 1.
     pub(super) fn new(most: u32) -> Self {
-        Self { most: usize::try_from(most.max(1)).unwrap_or(usize::MAX), rolling: Mutex::default() }
+        Self {
+            most: usize::try_from(most.max(1)).unwrap_or(usize::MAX),
+            rolling: Mutex::default(),
+        }
     }
 
     /// Whether a workload whose desired state differs from `live` may be written now. A change of the actor itself may
     /// always; a change of anything else waits for a free place.
     pub(super) fn may_roll(&self, key: &Key, actor: &Actor, live: &Value) -> bool {
-        let written_for = live.pointer("/metadata/annotations").and_then(|all| all.get(GENERATION));
+        let written_for = live
+            .pointer("/metadata/annotations")
+            .and_then(|all| all.get(GENERATION));
         if written_for.and_then(Value::as_str) != Some(actor.generation.to_string().as_str()) {
             return true;
         }
@@ -48,7 +53,10 @@ impl Rollouts {
     /// not help.
     pub(super) fn observed(&self, key: &Key, counts: Option<&WorkloadCounts>) {
         let is_over = counts.is_none_or(|counts| {
-            counts.is_observed && counts.updated >= counts.desired && counts.ready >= counts.desired && counts.total == counts.updated
+            counts.is_observed
+                && counts.updated >= counts.desired
+                && counts.ready >= counts.desired
+                && counts.total == counts.updated
         });
         if is_over {
             self.rolling().remove(key);
@@ -76,15 +84,35 @@ mod tests {
         }))
         .unwrap();
         let actor = Actor::read(&object).unwrap();
-        let written_for = |generation: &str| json!({"metadata": {"annotations": {"asya.sh/actor-generation": generation}}});
+        let written_for =
+            |generation: &str| json!({"metadata": {"annotations": {"asya.sh/actor-generation": generation}}});
         let rollouts = Rollouts::new(1);
         let [one, two] = ["one", "two"].map(|name| Key::new("here", name));
         assert!(rollouts.may_roll(&one, &actor, &written_for("3")));
-        assert!(rollouts.may_roll(&one, &actor, &written_for("3")), "it has its place already");
+        assert!(
+            rollouts.may_roll(&one, &actor, &written_for("3")),
+            "it has its place already"
+        );
         assert!(!rollouts.may_roll(&two, &actor, &written_for("3")));
-        assert!(rollouts.may_roll(&two, &actor, &written_for("2")), "the actor itself changed");
-        let done = WorkloadCounts { desired: 2, total: 2, ready: 2, updated: 2, is_observed: true, ..WorkloadCounts::default() };
-        rollouts.observed(&one, Some(&WorkloadCounts { updated: 1, ..done.clone() }));
+        assert!(
+            rollouts.may_roll(&two, &actor, &written_for("2")),
+            "the actor itself changed"
+        );
+        let done = WorkloadCounts {
+            desired: 2,
+            total: 2,
+            ready: 2,
+            updated: 2,
+            is_observed: true,
+            ..WorkloadCounts::default()
+        };
+        rollouts.observed(
+            &one,
+            Some(&WorkloadCounts {
+                updated: 1,
+                ..done.clone()
+            }),
+        );
         assert!(!rollouts.may_roll(&two, &actor, &written_for("3")));
         rollouts.observed(&one, Some(&done));
         assert!(rollouts.may_roll(&two, &actor, &written_for("3")));

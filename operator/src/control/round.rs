@@ -52,13 +52,37 @@ impl Controller {
         previous: &Status,
     ) -> Result<Objects, kube::Error> {
         let kind = workload_kind(actor);
-        let found = self.applier.find(&ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() }).await?;
-        let body = found.as_ref().map(|live| live.body()).filter(|body| is_ours(actor, body));
-        let mut standing = body.as_ref().map_or(Standing::Ours, |body| adoption::standing(actor, body));
+        let found = self
+            .applier
+            .find(&ObjectKey {
+                kind,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            })
+            .await?;
+        let body = found
+            .as_ref()
+            .map(|live| live.body())
+            .filter(|body| is_ours(actor, body));
+        let mut standing = body
+            .as_ref()
+            .map_or(Standing::Ours, |body| adoption::standing(actor, body));
         let facts = self.facts(key, actor, transport, body.as_ref()).await;
         let defaults = &self.settings.defaults;
-        let desired = desired::objects(&Inputs { actor, transport, defaults, facts: &facts });
-        let mut round = Round { controller: self, key, actor, notes: Vec::new(), again: None, wanted: HashSet::new() };
+        let desired = desired::objects(&Inputs {
+            actor,
+            transport,
+            defaults,
+            facts: &facts,
+        });
+        let mut round = Round {
+            controller: self,
+            key,
+            actor,
+            notes: Vec::new(),
+            again: None,
+            wanted: HashSet::new(),
+        };
         if standing == Standing::Found {
             round.adopt(kind).await?;
             standing = Standing::Adopted;
@@ -68,7 +92,14 @@ impl Controller {
         }
         let mut workload = round.prepare(&desired.common).await;
         if workload.is_ok() {
-            workload = round.workload(&desired.workload, standing, body.as_ref(), actor.spec.scaling.enabled).await;
+            workload = round
+                .workload(
+                    &desired.workload,
+                    standing,
+                    body.as_ref(),
+                    actor.spec.scaling.enabled,
+                )
+                .await;
         }
         let is_there = workload.is_ok() || body.is_some();
         let scaling = round.scaling(&desired, is_there, workload.as_ref().err()).await;
@@ -77,29 +108,59 @@ impl Controller {
             round.delete_unwanted().await?;
         }
         let (notes, again) = (round.notes, round.again);
-        let live = self.view.object(&ObjectKey { kind, namespace: key.namespace.clone(), name: key.name.clone() });
+        let live = self.view.object(&ObjectKey {
+            kind,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        });
         let live = live.or(found);
         let workload = match workload {
-            Ok(text) => Verdict { holds: true, reason: "WorkloadCreated", message: text },
-            Err(text) => Verdict { holds: false, reason: "ReconcileError", message: text },
+            Ok(text) => Verdict {
+                holds: true,
+                reason: "WorkloadCreated",
+                message: text,
+            },
+            Err(text) => Verdict {
+                holds: false,
+                reason: "ReconcileError",
+                message: text,
+            },
         };
-        Ok(Objects { workload, scaling, live, kind, notes, again })
+        Ok(Objects {
+            workload,
+            scaling,
+            live,
+            kind,
+            notes,
+            again,
+        })
     }
 
-    async fn facts(&self, key: &Key, actor: &Actor, transport: &Transport, workload: Option<&Value>) -> Facts {
+    async fn facts(
+        &self,
+        key: &Key,
+        actor: &Actor,
+        transport: &Transport,
+        workload: Option<&Value>,
+    ) -> Facts {
         let selector = workload.and_then(|body| body.pointer("/spec/selector/matchLabels"));
         Facts {
             selector: selector.and_then(|labels| serde_json::from_value(labels.clone()).ok()),
             workload_exists: workload.is_some(),
-            secret_has_username: actor.spec.scaling.enabled && self.secret_has_user_name(key, transport).await,
+            secret_has_username: actor.spec.scaling.enabled
+                && self.secret_has_user_name(key, transport).await,
             server_minor: self.server_minor,
         }
     }
 
     /// Asked rarely: it changes rarely, and only the scaler wants to know (contract operator §9.2 a).
     async fn secret_has_user_name(&self, key: &Key, transport: &Transport) -> bool {
-        let Broker::RabbitMq(broker) = &transport.broker else { return false };
-        let Some(secret) = &broker.password else { return false };
+        let Broker::RabbitMq(broker) = &transport.broker else {
+            return false;
+        };
+        let Some(secret) = &broker.password else {
+            return false;
+        };
         let place = (key.namespace.clone(), secret.name.clone());
         let known = locked(&self.user_names).get(&place).copied();
         if let Some((_, has)) = known.filter(|(at, _)| at.elapsed() < SECRET_FRESH) {
@@ -129,8 +190,15 @@ impl Round<'_> {
     /// Marks a predecessor's workload as taken over.
     async fn adopt(&mut self, kind: Kind) -> Result<(), kube::Error> {
         let key = self.object_key(kind, &self.key.name);
-        self.controller.applier.merge(&key, &adoption::mark(self.actor)).await?;
-        let text = format!("took over {} {:?}; its pods are not touched before the actor changes", kind.names().1, key.name);
+        self.controller
+            .applier
+            .merge(&key, &adoption::mark(self.actor))
+            .await?;
+        let text = format!(
+            "took over {} {:?}; its pods are not touched before the actor changes",
+            kind.names().1,
+            key.name
+        );
         self.notes.push(Note::normal("WorkloadAdopted", text));
         Ok(())
     }
@@ -173,7 +241,10 @@ impl Round<'_> {
             let (_, kind, _) = object.kind.names();
             if adoption::is_kept(standing, object) {
                 self.wanted.insert(self.object_key(object.kind, &object.name));
-                text = format!("{kind} {:?} was taken over; it is written when the actor changes", object.name);
+                text = format!(
+                    "{kind} {:?} was taken over; it is written when the actor changes",
+                    object.name
+                );
                 continue;
             }
             let is_new = is_scaled && live.is_none();
@@ -187,15 +258,28 @@ impl Round<'_> {
                 text = format!("{kind} {:?} waits for its turn to be upgraded", object.name);
                 continue;
             }
-            let applied = self.apply(object, is_new).await.map_err(|error| error.to_string())?;
+            let applied = self
+                .apply(object, is_new)
+                .await
+                .map_err(|error| error.to_string())?;
             if object.kind.is_workload() {
                 text = format!("{kind} {:?} is as it should be", object.name);
                 if matches!(applied, Applied::Updated | Applied::Repaired) {
-                    let what = if applied == Applied::Updated { "updated" } else { "put right" };
-                    self.notes.push(Note::normal("WorkloadUpdated", format!("{what} {kind} {:?}", object.name)));
+                    let what = if applied == Applied::Updated {
+                        "updated"
+                    } else {
+                        "put right"
+                    };
+                    self.notes.push(Note::normal(
+                        "WorkloadUpdated",
+                        format!("{what} {kind} {:?}", object.name),
+                    ));
                 }
                 if applied == Applied::Replacing {
-                    return Err(format!("{kind} {:?} is being deleted, to be made anew", object.name));
+                    return Err(format!(
+                        "{kind} {:?} is being deleted, to be made anew",
+                        object.name
+                    ));
                 }
             }
         }
@@ -203,11 +287,22 @@ impl Round<'_> {
     }
 
     /// `ScalingReady`, after the scaler has been written. A `ScaledJob` is workload and scaler in one.
-    async fn scaling(&mut self, desired: &desired::Desired, is_there: bool, workload: Option<&String>) -> Option<Verdict> {
+    async fn scaling(
+        &mut self,
+        desired: &desired::Desired,
+        is_there: bool,
+        workload: Option<&String>,
+    ) -> Option<Verdict> {
         if !self.actor.spec.scaling.enabled {
             return None;
         }
-        let failed = |message: String| Some(Verdict { holds: false, reason: "ReconcileError", message });
+        let failed = |message: String| {
+            Some(Verdict {
+                holds: false,
+                reason: "ReconcileError",
+                message,
+            })
+        };
         let objects = match &desired.scaler {
             Ok(objects) => objects,
             Err(error) => return failed(error.to_string()),
@@ -224,13 +319,21 @@ impl Round<'_> {
             match self.apply(object, false).await {
                 Ok(_) => {}
                 Err(error @ ApplyError::Foreign { .. }) => {
-                    return Some(Verdict { holds: false, reason: "Conflict", message: error.to_string() });
+                    return Some(Verdict {
+                        holds: false,
+                        reason: "Conflict",
+                        message: error.to_string(),
+                    });
                 }
                 Err(error) => return failed(error.to_string()),
             }
         }
         let message = "the autoscaler is as it should be".to_owned();
-        Some(Verdict { holds: true, reason: "ScaledObjectCreated", message })
+        Some(Verdict {
+            holds: true,
+            reason: "ScaledObjectCreated",
+            message,
+        })
     }
 
     /// While scaling is manual nothing else may set the number of replicas: the scaler goes before the workload is
@@ -247,7 +350,10 @@ impl Round<'_> {
             return Ok(());
         }
         let auth = format!("{}-trigger-auth", self.key.name);
-        for (kind, name) in [(Kind::ScaledObject, &self.key.name), (Kind::TriggerAuthentication, &auth)] {
+        for (kind, name) in [
+            (Kind::ScaledObject, &self.key.name),
+            (Kind::TriggerAuthentication, &auth),
+        ] {
             let key = self.object_key(kind, name);
             let live = self.controller.applier.find(&key).await?;
             if let Some(live) = live.filter(|live| is_ours(self.actor, &live.body())) {
@@ -269,7 +375,11 @@ impl Round<'_> {
 
     async fn apply(&mut self, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
         self.wanted.insert(self.object_key(object.kind, &object.name));
-        let applied = self.controller.applier.apply(Some(self.actor), object, is_new).await;
+        let applied = self
+            .controller
+            .applier
+            .apply(Some(self.actor), object, is_new)
+            .await;
         self.note_refusal(applied)
     }
 
@@ -285,6 +395,10 @@ impl Round<'_> {
     }
 
     fn object_key(&self, kind: Kind, name: &str) -> ObjectKey {
-        ObjectKey { kind, namespace: self.key.namespace.clone(), name: name.to_owned() }
+        ObjectKey {
+            kind,
+            namespace: self.key.namespace.clone(),
+            name: name.to_owned(),
+        }
     }
 }

@@ -29,7 +29,10 @@ struct Written {
 impl StatusWriter {
     /// Through this client.
     pub(super) fn new(client: Client) -> Self {
-        Self { client, written: Mutex::default() }
+        Self {
+            client,
+            written: Mutex::default(),
+        }
     }
 
     /// The status that is shown now: the object's, or what was written since.
@@ -37,20 +40,35 @@ impl StatusWriter {
         let version = object.resource_version().unwrap_or_default();
         let written = self.state().get(key).cloned();
         written
-            .filter(|written| written.uid == object.uid().unwrap_or_default() && is_older(&version, &written.version))
+            .filter(|written| {
+                written.uid == object.uid().unwrap_or_default() && is_older(&version, &written.version)
+            })
             .map_or_else(|| object.status.clone(), |written| written.status)
     }
 
     /// Writes `next` if it differs from what is shown. Gives whether something was written.
-    pub(super) async fn write(&self, key: &Key, object: &AsyncActor, next: &Status) -> Result<bool, kube::Error> {
+    pub(super) async fn write(
+        &self,
+        key: &Key,
+        object: &AsyncActor,
+        next: &Status,
+    ) -> Result<bool, kube::Error> {
         let shown = self.shown(key, object);
         // A status is plain data: it can be written as JSON.
         let next = serde_json::to_value(next).unwrap_or_default();
-        let Some(patch) = difference(&shown, &next) else { return Ok(false) };
+        let Some(patch) = difference(&shown, &next) else {
+            return Ok(false);
+        };
         let actors: Api<AsyncActor> = Api::namespaced(self.client.clone(), &key.namespace);
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
         let patch = json!({"status": patch, "metadata": {"uid": object.metadata.uid}});
-        let answer = match actors.patch_status(&key.name, &parameters, &Patch::Merge(&patch)).await {
+        let answer = match actors
+            .patch_status(&key.name, &parameters, &Patch::Merge(&patch))
+            .await
+        {
             Ok(answer) => answer,
             // It is gone, or another object of its name came: there is nothing to show.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
@@ -58,7 +76,14 @@ impl StatusWriter {
         };
         let uid = answer.uid().unwrap_or_default();
         let version = answer.resource_version().unwrap_or_default();
-        self.state().insert(key.clone(), Written { uid, version, status: answer.status });
+        self.state().insert(
+            key.clone(),
+            Written {
+                uid,
+                version,
+                status: answer.status,
+            },
+        );
         Ok(true)
     }
 
@@ -81,7 +106,9 @@ fn difference(shown: &Value, next: &Value) -> Option<Value> {
     let next = next.as_object().unwrap_or(&empty);
     let changed = next.iter().filter(|(key, value)| shown.get(*key) != Some(value));
     let mut patch: Map<String, Value> = changed.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let removed = shown.iter().filter(|(key, value)| !value.is_null() && !next.contains_key(*key));
+    let removed = shown
+        .iter()
+        .filter(|(key, value)| !value.is_null() && !next.contains_key(*key));
     patch.extend(removed.map(|(key, _)| (key.clone(), Value::Null)));
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
@@ -94,9 +121,13 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_sent_and_what_went_is_removed() {
-        let shown = json!({"status": "Running", "replicas": 1, "scaledObjectRef": {"name": "a", "namespace": "b"}});
+        let shown =
+            json!({"status": "Running", "replicas": 1, "scaledObjectRef": {"name": "a", "namespace": "b"}});
         let next = json!({"status": "Running", "replicas": 2});
-        assert_eq!(difference(&shown, &next), Some(json!({"replicas": 2, "scaledObjectRef": null})));
+        assert_eq!(
+            difference(&shown, &next),
+            Some(json!({"replicas": 2, "scaledObjectRef": null}))
+        );
         assert_eq!(difference(&next, &next), None);
         assert_eq!(difference(&json!(null), &json!({})), None);
     }

@@ -25,7 +25,10 @@ pub(super) struct Key {
 impl Key {
     /// The key of an actor.
     pub(super) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -193,6 +196,9 @@ mod tests {
         assert_eq!(queue.next().await, key("a"));
         queue.done(&key("a"), None);
         let state = queue.state();
-        assert!(state.later.is_empty() && state.later_at.is_empty(), "the delay went with the pass");
+        assert!(
+            state.later.is_empty() && state.later_at.is_empty(),
+            "the delay went with the pass"
+        );
     }
 }

@@ -22,12 +22,10 @@ pub fn contains(live: &Value, desired: &Value) -> Option<String> {
         return (live != desired).then(String::new);
     };
     // Objects out of a list do not say what they are.
-    let members = desired
+    let mut members = desired
         .iter()
         .filter(|(key, _)| *key != "apiVersion" && *key != "kind");
-    members
-        .into_iter()
-        .find_map(|(key, value)| member(live, key, value, Place::Other))
+    members.find_map(|(key, value)| member(live, key, value, Place::Other))
 }
 
 /// What the parent says about a value.

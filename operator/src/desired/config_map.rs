@@ -1,11 +1,11 @@
-//! The ConfigMap with the runtime script (contract operator §8.5).
+//! The `ConfigMap` with the runtime script (contract operator §8.5).
 
 use serde_json::json;
 
 use super::metadata::{MANAGED_BY, MANAGED_BY_LABEL};
 use super::{Kind, Object, Script};
 
-/// Name of the ConfigMap, the same in every namespace.
+/// Name of the `ConfigMap`, the same in every namespace.
 const NAME: &str = "asya-runtime";
 /// Key of the script in its data.
 const KEY: &str = "asya_runtime.py";

@@ -1,4 +1,4 @@
-//! The PodDisruptionBudget of workloads that may have more than one pod (contract operator §7.1).
+//! The `PodDisruptionBudget` of workloads that may have more than one pod (contract operator §7.1).
 
 use std::collections::BTreeMap;
 

@@ -63,7 +63,7 @@ pub struct Defaults {
     pub gateway_url: String,
     /// The script that Python runtimes run.
     pub script: Script,
-    /// Whether workloads that may have more than one pod get a PodDisruptionBudget.
+    /// Whether workloads that may have more than one pod get a `PodDisruptionBudget`.
     pub disruption_budgets: bool,
     /// `ASYA_DISABLE_QUEUE_MANAGEMENT`.
     pub manages_queues: bool,
@@ -106,9 +106,9 @@ pub struct Facts {
 /// The parts fail apart from each other: a scaler that cannot be written keeps no workload back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Desired {
-    /// ServiceAccount, headless Service, PodDisruptionBudget; applied before the workload.
+    /// `ServiceAccount`, headless Service, `PodDisruptionBudget`; applied before the workload.
     pub common: Vec<Object>,
-    /// What runs the pods. With a `ScaledJob` its TriggerAuthentication stands here too, before it, because there the
+    /// What runs the pods. With a `ScaledJob` its `TriggerAuthentication` stands here too, before it, because there the
     /// scaler and the workload are one object.
     pub workload: Result<Vec<Object>, DesiredError>,
     /// KEDA's objects; empty while scaling is manual, and for a `ScaledJob`.
@@ -118,7 +118,7 @@ pub struct Desired {
 /// The objects of one actor (contract operator §6, §7, §9, §10).
 ///
 /// `inputs.facts` must be those of the workload kind that the actor asks for now: the selector of a Deployment says
-/// nothing about a StatefulSet that takes its place.
+/// nothing about a `StatefulSet` that takes its place.
 pub fn objects(inputs: &Inputs<'_>) -> Desired {
     let mut common = Vec::new();
     if let Ok(Some(account)) = service_account::Account::of(inputs) {
@@ -163,7 +163,7 @@ pub enum Kind {
     ConfigMap,
     /// `v1`: IRSA or Pod Identity.
     ServiceAccount,
-    /// `v1`: the headless one of a StatefulSet.
+    /// `v1`: the headless one of a `StatefulSet`.
     Service,
     /// `apps/v1`.
     Deployment,

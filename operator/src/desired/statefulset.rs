@@ -1,4 +1,4 @@
-//! The StatefulSet of an actor and its headless Service (contract operator §7.2).
+//! The `StatefulSet` of an actor and its headless Service (contract operator §7.2).
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{DesiredError, Inputs, Kind, Object, metadata, pod, replicas, selector};
 
-/// Longest name of a StatefulSet whose pods can be made: `<name>-<10 digits of a revision>` is a label value.
+/// Longest name of a `StatefulSet` whose pods can be made: `<name>-<10 digits of a revision>` is a label value.
 const LONGEST_NAME: usize = 52;
 
 /// `<actor>`; its pods start and stop in any order. Its volumes outlive it, which is the API server's default.

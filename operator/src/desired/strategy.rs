@@ -1,4 +1,4 @@
-//! How the pods of a workload are replaced: `spec.strategy` of a Deployment, `spec.updateStrategy` of a StatefulSet.
+//! How the pods of a workload are replaced: `spec.strategy` of a Deployment, `spec.updateStrategy` of a `StatefulSet`.
 
 use serde_json::{Value, json};
 

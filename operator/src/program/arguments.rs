@@ -88,6 +88,11 @@ pub struct Flags {
 pub enum Command {
     /// Print the custom resource definition, for `kubectl apply --server-side -f -`
     Crd,
+    /// Print a manifest of the older kind `Asya` as an `AsyncActor`
+    Convert {
+        /// The file; `-` for standard input
+        file: PathBuf,
+    },
 }
 
 /// The form of what is printed.

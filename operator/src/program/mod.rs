@@ -18,7 +18,8 @@ mod serve;
 mod variables;
 mod waiting;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use asya_program::{Environment, Exit, logging, print};
@@ -56,6 +57,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
     }
     match command {
         Some(Command::Crd) => return crd().into(),
+        Some(Command::Convert { file }) => return convert(&file).into(),
         None => {}
     }
     let reading = environment::read(&Environment::of_process(), &flags);
@@ -76,6 +78,24 @@ fn crd() -> Exit {
     match crate::yaml::document(&crate::crd::definition()) {
         Ok(text) => print(&text),
         Err(error) => complain(&format!("the definition cannot be written: {error}\n")),
+    }
+}
+
+/// Prints the manifest in its present kind.
+fn convert(file: &Path) -> Exit {
+    let read = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = match read {
+        Ok(text) => text,
+        Err(error) => return complain(&format!("cannot read {}: {error}\n", file.display())),
+    };
+    match crate::crd::convert(&text) {
+        Ok(converted) => print(&converted),
+        Err(problems) => complain(&format!("{}: {problems}\n", file.display())),
     }
 }
 

@@ -204,8 +204,11 @@ impl<'a> Fields<'a> {
         self.notes.problem(&self.path(key), text);
     }
 
-    pub(super) fn warn(&self, key: &str, text: impl AsRef<str>) {
-        self.notes.warn(&self.path(key), text);
+    /// Says what is missing, where that matters: a disabled entry may lack anything.
+    pub(super) fn lacks(&self, key: &str, text: impl AsRef<str>) {
+        if !self.notes.only_warnings {
+            self.notes.warn(&self.path(key), text);
+        }
     }
 
     fn wrong(&self, key: &str, expected: &str, found: &Value, hint: &str) {

@@ -132,7 +132,7 @@ fn rabbitmq(config: &Fields<'_>) -> RabbitMq {
 
 fn host(config: &Fields<'_>) -> String {
     let Some(host) = config.text("host") else {
-        config.warn("host", "not set; no actor can use this transport until it is");
+        config.lacks("host", "not set; no actor can use this transport until it is");
         return String::new();
     };
     let bare = host
@@ -153,7 +153,7 @@ fn sqs(config: &Fields<'_>) -> Sqs {
     let needed = |key, without: &str| {
         let text = config.text(key);
         if text.is_none() {
-            config.warn(key, format!("not set; {without}"));
+            config.lacks(key, format!("not set; {without}"));
         }
         text.unwrap_or_default().to_owned()
     };

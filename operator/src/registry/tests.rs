@@ -259,9 +259,10 @@ fn nothing_below_a_disabled_entry_is_fatal_and_its_name_is_known_as_disabled() {
         r#"{"transports": {
             "new": {"type": "kafka", "config": {"x": 1}},
             "old": {"type": "rabbitmq", "enabled": false, "config": {"hots": 1, "password": "hush"}},
-            "bare": {}, "nothing": null}}"#,
+            "bare": {}, "nothing": null,
+            "idle": {"type": "sqs", "enabled": false, "config": {"region": "r", "accountId": ""}}}}"#,
     );
-    for name in ["new", "old", "bare", "nothing"] {
+    for name in ["new", "old", "bare", "nothing", "idle"] {
         let error = registry.find(name).unwrap_err();
         assert_eq!(error, LookupError::Disabled(name.into()));
         assert!(
@@ -279,7 +280,7 @@ fn nothing_below_a_disabled_entry_is_fatal_and_its_name_is_known_as_disabled() {
     assert!(!warnings.concat().contains("hush"));
     assert_eq!(
         registry.summary(),
-        "bare (disabled), new (disabled), nothing (disabled), old (rabbitmq, disabled)"
+        "bare (disabled), idle (sqs, disabled), new (disabled), nothing (disabled), old (rabbitmq, disabled)"
     );
 }
 

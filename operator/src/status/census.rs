@@ -18,8 +18,17 @@ pub(super) struct Census {
     pub(super) shaky: u32,
     /// Since when a pod that is not ready has not been; of all of them the longest.
     pub(super) unready_since: Option<Timestamp>,
-    /// What ails failing and shaky pods, by ailment; of each ailment the pod of the first name.
-    ailments: BTreeMap<Ailment, (u32, String, Complaint)>,
+    /// What ails failing and shaky pods.
+    ailments: BTreeMap<Ailment, Ailing>,
+}
+
+/// The pods with one ailment.
+#[derive(Debug)]
+struct Ailing {
+    pods: u32,
+    /// The first of their names: whose complaint is shown must not depend on the order in which they were seen.
+    name: String,
+    complaint: Complaint,
 }
 
 impl Census {
@@ -61,17 +70,19 @@ impl Census {
     }
 
     fn note(&mut self, pod: &Pod, complaint: Complaint) {
-        match self.ailments.get_mut(&complaint.ailment) {
-            None => {
-                let first = (1, pod.name.clone(), complaint);
-                self.ailments.insert(first.2.ailment, first);
-            }
-            Some((count, name, first)) => {
-                *count += 1;
-                if (&pod.name, &complaint.text) < (&*name, &first.text) {
-                    (*name, *first) = (pod.name.clone(), complaint);
-                }
-            }
+        let Some(known) = self.ailments.get_mut(&complaint.ailment) else {
+            let first = Ailing {
+                pods: 1,
+                name: pod.name.clone(),
+                complaint,
+            };
+            self.ailments.insert(first.complaint.ailment, first);
+            return;
+        };
+        known.pods += 1;
+        if (&pod.name, &complaint.text) < (&known.name, &known.complaint.text) {
+            known.name.clone_from(&pod.name);
+            known.complaint = complaint;
         }
     }
 
@@ -88,13 +99,13 @@ impl Census {
     /// What ails most of the ailing pods; of equally frequent ailments the first of the contract's table, so that the
     /// answer does not depend on the order of pods.
     pub(super) fn main_complaint(&self) -> Option<Complaint> {
-        let (count, _, complaint) = self
+        let (_, most) = self
             .ailments
-            .values()
-            .max_by_key(|(count, _, complaint)| (*count, std::cmp::Reverse(complaint.ailment)))?;
-        let mut complaint = complaint.clone();
-        if *count > 1 {
-            complaint.text = format!("{} (and {} more pods like it)", complaint.text, count - 1);
+            .iter()
+            .max_by_key(|(ailment, ailing)| (ailing.pods, std::cmp::Reverse(**ailment)))?;
+        let mut complaint = most.complaint.clone();
+        if most.pods > 1 {
+            complaint.text = format!("{} (and {} more like it)", complaint.text, most.pods - 1);
         }
         Some(complaint)
     }

@@ -17,7 +17,7 @@ pub enum EventKind {
 pub struct EventNote {
     /// Normal or warning.
     pub kind: EventKind,
-    /// CamelCase reason.
+    /// One word in camel case.
     pub reason: &'static str,
     /// For people.
     pub message: String,

@@ -27,7 +27,7 @@ pub(super) enum Ailment {
     Sidecar,
     /// A volume.
     Volume,
-    /// A ConfigMap or Secret.
+    /// A `ConfigMap` or `Secret`.
     Config,
     /// Anything else.
     Other,

@@ -9,7 +9,7 @@ use super::{ObjectReference, QueueReference};
 pub struct Verdict {
     /// `True` or `False`.
     pub holds: bool,
-    /// CamelCase reason, e.g. `WorkloadCreated`.
+    /// One word in camel case, e.g. `WorkloadCreated`.
     pub reason: &'static str,
     /// For people.
     pub message: String,

@@ -19,7 +19,7 @@ pub enum State {
     SidecarError,
     /// A volume cannot be mounted.
     VolumeError,
-    /// A ConfigMap or Secret is missing.
+    /// A `ConfigMap` or `Secret` is missing.
     ConfigError,
     /// The manifest, or a workload that fails in another way.
     WorkloadError,

@@ -12,13 +12,22 @@ use crate::setup::{self, Operator, Person, settings};
 fn queues(vhost: &str) -> Vec<String> {
     let text = Broker::shared().manage("GET", &format!("/api/queues/{vhost}"), "");
     let queues: Vec<Value> = serde_json::from_str(&text).unwrap();
-    queues.iter().map(|queue| queue["name"].as_str().unwrap().to_owned()).collect()
+    queues
+        .iter()
+        .map(|queue| queue["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn publish(vhost: &str, queue: &str) {
-    let message = json!({"properties": {}, "routing_key": queue, "payload": "{}", "payload_encoding": "string"});
+    let message =
+        json!({"properties": {}, "routing_key": queue, "payload": "{}", "payload_encoding": "string"});
     let path = format!("/api/exchanges/{vhost}/amq.default/publish");
-    assert!(Broker::shared().manage("POST", &path, &message.to_string()).contains("true"), "it was routed");
+    assert!(
+        Broker::shared()
+            .manage("POST", &path, &message.to_string())
+            .contains("true"),
+        "it was routed"
+    );
 }
 
 fn ready(person: &Person, actor: &str) {
@@ -40,7 +49,11 @@ fn an_empty_queue_goes_with_its_actor_after_scaler_and_pods() {
     let person = Person::new(cluster);
     let (registry, vhost) = setup::rabbitmq(&json!({}));
     let _operator = Operator::start(cluster, settings(&person.namespace, registry));
-    person.create_actor("leaving", "rabbitmq", &json!({"scaling": {"enabled": true, "minReplicas": 2}}));
+    person.create_actor(
+        "leaving",
+        "rabbitmq",
+        &json!({"scaling": {"enabled": true, "minReplicas": 2}}),
+    );
     person.wait_condition("leaving", "ScalingReady", "True", "ScaledObjectCreated");
     ready(&person, "leaving");
     let labels = json!({"asya.sh/asya": "leaving", "app": "leaving"});
@@ -51,13 +64,18 @@ fn an_empty_queue_goes_with_its_actor_after_scaler_and_pods() {
     person.create(&person.path("v1", "pods", ""), &pod);
 
     person.delete(&person.actor_path("leaving"));
-    person.wait("no replicas", &person.path("apps/v1", "deployments", "leaving"), |deployment| {
-        (deployment["spec"]["replicas"] == 0).then_some(())
-    });
+    person.wait(
+        "no replicas",
+        &person.path("apps/v1", "deployments", "leaving"),
+        |deployment| (deployment["spec"]["replicas"] == 0).then_some(()),
+    );
     person.wait_gone(&person.path("keda.sh/v1alpha1", "scaledobjects", "leaving"));
     let shown = person.get(&person.actor_path("leaving")).unwrap();
     assert_eq!(shown["status"]["status"], "Terminating");
-    assert!(queues(&vhost).contains(&"asya-leaving".to_owned()), "a pod is still there");
+    assert!(
+        queues(&vhost).contains(&"asya-leaving".to_owned()),
+        "a pod is still there"
+    );
 
     person.delete(&person.path("v1", "pods", "leaving-1"));
     person.wait_gone(&person.actor_path("leaving"));
@@ -71,8 +89,16 @@ fn a_queue_with_messages_stays_unless_the_manifest_says_otherwise() {
     let person = Person::new(cluster);
     let (registry, vhost) = setup::rabbitmq(&json!({}));
     let _operator = Operator::start(cluster, settings(&person.namespace, registry));
-    for (actor, policy) in [("full", Value::Null), ("kept", json!("Retain")), ("dropped", json!("Delete"))] {
-        let queue = if policy.is_null() { json!({}) } else { json!({"queue": {"deletionPolicy": policy}}) };
+    for (actor, policy) in [
+        ("full", Value::Null),
+        ("kept", json!("Retain")),
+        ("dropped", json!("Delete")),
+    ] {
+        let queue = if policy.is_null() {
+            json!({})
+        } else {
+            json!({"queue": {"deletionPolicy": policy}})
+        };
         person.create_actor(actor, "rabbitmq", &queue);
         ready(&person, actor);
     }
@@ -111,10 +137,15 @@ fn a_broker_that_is_away_holds_up_neither_rollouts_nor_for_ever_a_deletion() {
     settings.deletion_patience = Duration::from_secs(3);
     let _operator = Operator::start(cluster, settings);
     person.wait_condition("stranded", "TransportReady", "False", "QueueError");
-    person.merge(&person.actor_path("stranded"), &json!({"spec": {"workload": {"replicas": 7}}}));
-    person.wait("the new number of replicas", &person.path("apps/v1", "deployments", "stranded"), |deployment| {
-        (deployment["spec"]["replicas"] == 7).then_some(())
-    });
+    person.merge(
+        &person.actor_path("stranded"),
+        &json!({"spec": {"workload": {"replicas": 7}}}),
+    );
+    person.wait(
+        "the new number of replicas",
+        &person.path("apps/v1", "deployments", "stranded"),
+        |deployment| (deployment["spec"]["replicas"] == 7).then_some(()),
+    );
     delete(&person, "stranded");
     person.wait_event("stranded", "DeletionBlocked");
     person.wait_event("stranded", "QueueRetained");
@@ -136,9 +167,17 @@ fn an_actor_whose_transport_is_unknown_and_one_with_other_finalizers_can_be_dele
     person.create(&person.actor_path(""), &held);
     ready(&person, "held");
     person.delete(&person.actor_path("held"));
-    let ours_is_gone = |actor: &Value| (actor["metadata"]["finalizers"] == json!(["example.com/hold"])).then_some(());
-    person.wait("only the other finalizer", &person.actor_path("held"), ours_is_gone);
+    let ours_is_gone =
+        |actor: &Value| (actor["metadata"]["finalizers"] == json!(["example.com/hold"])).then_some(());
+    person.wait(
+        "only the other finalizer",
+        &person.actor_path("held"),
+        ours_is_gone,
+    );
     assert_eq!(queues(&vhost), Vec::<String>::new());
-    person.merge(&person.actor_path("held"), &json!({"metadata": {"finalizers": null}}));
+    person.merge(
+        &person.actor_path("held"),
+        &json!({"metadata": {"finalizers": null}}),
+    );
     person.wait_gone(&person.actor_path("held"));
 }

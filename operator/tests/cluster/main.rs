@@ -15,3 +15,4 @@ mod drift;
 mod faults;
 mod steady;
 mod setup;
+mod telling;

@@ -10,7 +10,11 @@ fn an_applied_actor_gets_queue_script_workload_scaler_and_a_status_in_that_order
     let person = Person::new(cluster);
     let (registry, vhost) = setup::rabbitmq(&json!({}));
     let _operator = Operator::start(cluster, settings(&person.namespace, registry));
-    person.create_actor("worker", "rabbitmq", &json!({"scaling": {"enabled": true, "minReplicas": 0, "maxReplicas": 3}}));
+    person.create_actor(
+        "worker",
+        "rabbitmq",
+        &json!({"scaling": {"enabled": true, "minReplicas": 0, "maxReplicas": 3}}),
+    );
 
     let ready = |kind: &str, reason: &str| person.wait_condition("worker", kind, "True", reason);
     ready("TransportReady", "TransportValidated");
@@ -18,18 +22,37 @@ fn an_applied_actor_gets_queue_script_workload_scaler_and_a_status_in_that_order
     ready("ScalingReady", "ScaledObjectCreated");
 
     let broker = asya_tests::rabbitmq::Broker::shared();
-    let queue: Value = serde_json::from_str(&broker.manage("GET", &format!("/api/queues/{vhost}/asya-worker"), "")).unwrap();
+    let queue: Value =
+        serde_json::from_str(&broker.manage("GET", &format!("/api/queues/{vhost}/asya-worker"), "")).unwrap();
     assert_eq!(queue["durable"], true);
-    let deployment = person.get(&person.path("apps/v1", "deployments", "worker")).unwrap();
-    assert_eq!(deployment["spec"]["replicas"], 0, "a scaled actor starts with its minimum");
+    let deployment = person
+        .get(&person.path("apps/v1", "deployments", "worker"))
+        .unwrap();
+    assert_eq!(
+        deployment["spec"]["replicas"], 0,
+        "a scaled actor starts with its minimum"
+    );
     assert_eq!(deployment["metadata"]["ownerReferences"][0]["kind"], "AsyncActor");
-    let scaled = person.get(&person.path("keda.sh/v1alpha1", "scaledobjects", "worker")).unwrap();
+    let scaled = person
+        .get(&person.path("keda.sh/v1alpha1", "scaledobjects", "worker"))
+        .unwrap();
     assert_eq!(scaled["spec"]["maxReplicaCount"], 3);
-    let script = person.get(&person.path("v1", "configmaps", "asya-runtime")).unwrap();
+    let script = person
+        .get(&person.path("v1", "configmaps", "asya-runtime"))
+        .unwrap();
     assert_eq!(script["data"]["asya_runtime.py"], "print('runtime')\n");
-    assert!(script["metadata"].get("ownerReferences").is_none(), "it belongs to all actors of the namespace");
+    assert!(
+        script["metadata"].get("ownerReferences").is_none(),
+        "it belongs to all actors of the namespace"
+    );
 
-    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let version = |object: &Value| {
+        object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
     assert!(version(&script) < version(&deployment) && version(&deployment) < version(&scaled));
     let actor = person.wait("a settled status", &person.actor_path("worker"), |actor| {
         (actor["status"]["status"] == "Napping").then(|| actor.clone())
@@ -37,7 +60,10 @@ fn an_applied_actor_gets_queue_script_workload_scaler_and_a_status_in_that_order
     let status = &actor["status"];
     assert_eq!(status["phase"], "Napping");
     assert_eq!(status["observedGeneration"], actor["metadata"]["generation"]);
-    assert_eq!(status["queueRef"], json!({"transport": "rabbitmq", "name": "asya-worker"}));
+    assert_eq!(
+        status["queueRef"],
+        json!({"transport": "rabbitmq", "name": "asya-worker"})
+    );
     assert_eq!(status["workloadRef"]["kind"], "Deployment");
     assert_eq!(status["queuedMessages"], 0);
     assert_eq!(actor["metadata"]["finalizers"], json!(["asya.sh/finalizer"]));
@@ -56,15 +82,25 @@ fn a_manifest_that_breaks_a_rule_is_told_so_and_harms_nobody_else() {
     person.create_actor("lost", "nowhere", &json!({}));
     person.create_actor("good", "rabbitmq", &json!({}));
     let refused = person.wait_condition("lost", "TransportReady", "False", "InvalidTransport");
-    assert!(refused["message"].as_str().unwrap().contains("nowhere"), "{refused}");
+    assert!(
+        refused["message"].as_str().unwrap().contains("nowhere"),
+        "{refused}"
+    );
     person.wait_condition("good", "WorkloadReady", "True", "WorkloadCreated");
-    assert!(person.get(&person.path("apps/v1", "deployments", "lost")).is_none());
+    assert!(
+        person
+            .get(&person.path("apps/v1", "deployments", "lost"))
+            .is_none()
+    );
     person.wait_event("lost", "InvalidTransport");
     let actor = person.get(&person.actor_path("lost")).unwrap();
     assert_eq!(actor["status"]["status"], "TransportError");
     assert_eq!(condition(&actor, "WorkloadReady").unwrap()["status"], "False");
 
-    person.merge(&person.actor_path("lost"), &json!({"spec": {"transport": "rabbitmq"}}));
+    person.merge(
+        &person.actor_path("lost"),
+        &json!({"spec": {"transport": "rabbitmq"}}),
+    );
     person.wait_condition("lost", "WorkloadReady", "True", "WorkloadCreated");
 }
 
@@ -80,8 +116,14 @@ fn the_second_actor_of_a_name_is_refused_until_the_first_is_gone() {
     one.wait_condition("twin", "WorkloadReady", "True", "WorkloadCreated");
     two.create_actor("twin", "rabbitmq", &json!({}));
     let refused = two.wait_condition("twin", "TransportReady", "False", "QueueNameConflict");
-    assert!(refused["message"].as_str().unwrap().contains(&one.namespace), "{refused}");
-    assert!(two.get(&two.path("apps/v1", "deployments", "twin")).is_none(), "its pods would steal messages");
+    assert!(
+        refused["message"].as_str().unwrap().contains(&one.namespace),
+        "{refused}"
+    );
+    assert!(
+        two.get(&two.path("apps/v1", "deployments", "twin")).is_none(),
+        "its pods would steal messages"
+    );
 
     one.delete(&one.actor_path("twin"));
     one.wait_gone(&one.actor_path("twin"));

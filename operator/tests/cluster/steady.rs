@@ -36,10 +36,15 @@ fn looking_again_and_starting_again_write_nothing() {
         "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}},
         "ports": [{"containerPort": 9000}],
     });
-    let template = json!({"workload": {"template": {"spec": {"containers": [container], "tolerations": []}}}});
+    let template =
+        json!({"workload": {"template": {"spec": {"containers": [container], "tolerations": []}}}});
     person.create_actor("calm", "rabbitmq", &template);
     person.create_actor("scaled", "rabbitmq", &json!({"scaling": {"enabled": true}}));
-    person.create_actor("stateful", "rabbitmq", &json!({"workload": {"kind": "StatefulSet"}}));
+    person.create_actor(
+        "stateful",
+        "rabbitmq",
+        &json!({"workload": {"kind": "StatefulSet"}}),
+    );
     person.create_actor("once", "rabbitmq", &json!({"workload": {"kind": "Job"}}));
     person.create_actor("lost", "nowhere", &json!({}));
     for name in ["calm", "scaled", "stateful", "once"] {
@@ -56,7 +61,10 @@ fn looking_again_and_starting_again_write_nothing() {
     // Every actor is looked at for reasons that matter nothing.
     for round in 0..3 {
         for name in ["calm", "scaled", "stateful", "once", "lost"] {
-            person.merge(&person.actor_path(name), &json!({"metadata": {"labels": {"round": round.to_string()}}}));
+            person.merge(
+                &person.actor_path(name),
+                &json!({"metadata": {"labels": {"round": round.to_string()}}}),
+            );
         }
     }
     person.create_actor("sentinel-one", "rabbitmq", &json!({}));
@@ -68,7 +76,15 @@ fn looking_again_and_starting_again_write_nothing() {
     let _operator = start();
     person.create_actor("sentinel-two", "rabbitmq", &json!({}));
     person.wait_condition("sentinel-two", "WorkloadReady", "True", "WorkloadCreated");
-    assert_eq!(format!("{:?}", writes(&proxy, "sentinel")), "[]", "a new operator finds everything as it should be");
-    let of_the_lost = proxy.seen().into_iter().filter(|seen| seen.path.contains("/lost")).count();
+    assert_eq!(
+        format!("{:?}", writes(&proxy, "sentinel")),
+        "[]",
+        "a new operator finds everything as it should be"
+    );
+    let of_the_lost = proxy
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path.contains("/lost"))
+        .count();
     assert_eq!(of_the_lost, 0, "what is refused waits for a change");
 }

@@ -207,3 +207,40 @@ fn an_address_that_is_taken_ends_it_with_one_line() {
         "{errors:?}"
     );
 }
+
+#[test]
+fn a_manifest_of_the_older_kind_is_converted_to_one_that_can_be_applied() {
+    let directory = tempfile::tempdir().unwrap();
+    let older = directory.path().join("older.yaml");
+    let text = crate::setup::ACTOR
+        .replace("kind: AsyncActor", "kind: Asya")
+        .replace("  workload:\n", "  workload:\n    type: StatefulSet\n");
+    std::fs::write(&older, text).unwrap();
+    let converted = run(&["convert", older.to_str().unwrap()], &[]);
+    assert_eq!(converted.code, Some(0), "{}", converted.errors);
+    assert!(
+        converted.output.contains("kind: AsyncActor"),
+        "{}",
+        converted.output
+    );
+    let newer = directory.path().join("newer.yaml");
+    std::fs::write(&newer, &converted.output).unwrap();
+    let applied = run(
+        &["--dry-run", newer.to_str().unwrap()],
+        &[("ASYA_TRANSPORT_CONFIG", REGISTRY)],
+    );
+    assert_eq!(applied.code, Some(0), "{}", applied.errors);
+    assert!(applied.output.contains("kind: StatefulSet"), "{}", applied.output);
+
+    std::fs::write(&older, "kind: Asya\n  oops: [").unwrap();
+    let broken = run(&["convert", older.to_str().unwrap()], &[]);
+    assert_eq!((broken.code, broken.output.as_str()), (Some(1), ""));
+    assert!(
+        broken.errors.contains("older.yaml") && broken.errors.contains(":2:"),
+        "{}",
+        broken.errors
+    );
+    let absent = run(&["convert", "/nowhere.yaml"], &[]);
+    assert_eq!(absent.code, Some(1));
+    assert!(absent.errors.contains("/nowhere.yaml"), "{}", absent.errors);
+}

@@ -117,7 +117,7 @@ impl RabbitMqKeeper {
     }
 
     /// Gives the queue up for `owner`, and deletes it (and its dead-letter and delay queues) if `mode` allows and
-    /// nobody else owns it. No message is lost by that unless `mode` is [`ReleaseMode::Always`].
+    /// nobody else owns it. No stored message is lost by that unless `mode` is [`ReleaseMode::Always`].
     ///
     /// `arguments` are those with which the queue is made again should a message arrive in the same moment.
     pub async fn release(

@@ -110,11 +110,11 @@ async fn a_queue_that_one_gives_up_while_another_makes_sure_of_it_is_there_after
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() {
+async fn no_message_is_lost_with_its_queue_but_one_that_the_broker_has_not_stored_yet() {
     let place = Place::new().await;
     let publisher = RabbitMqTransport::connect(place.options.clone()).await.unwrap();
-    let (mut stored, mut gone) = (0, 0);
     for arguments in [CLASSIC, QUORUM] {
+        let (mut stored, mut gone) = (0, 0);
         let queue = QueueName::for_actor("measured");
         place.ensure(&queue, &wanted("one", arguments)).await;
         let started = Instant::now();
@@ -122,9 +122,13 @@ async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() 
             place.release(&queue, "one", ReleaseMode::IfEmpty).await,
             Released::Gone
         );
-        // The moments around the deletion, which comes towards the end.
-        let (begin, step) = (started.elapsed() * 6 / 10, started.elapsed() / 80);
-        for round in 0..40 {
+        // Each round comes nearer to the moment of the deletion than the one before, from both sides.
+        let (mut delay, step) = (started.elapsed() * 8 / 10, started.elapsed() / 40);
+        for round in 0.. {
+            if stored >= 12 && gone >= 12 {
+                break;
+            }
+            assert!(round < 400, "both must happen: {stored} stored, {gone} gone");
             let queue = QueueName::for_actor(&format!("busy-{round}"));
             place.ensure(&queue, &wanted("one", arguments)).await;
             let publishing = async {
@@ -136,6 +140,9 @@ async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() 
                     {
                         Ok(()) => confirmed += 1,
                         Err(PublishError::Unroutable(_)) => return confirmed,
+                        // A queue that goes while the broker routes to it costs the channel (INTERNAL_ERROR) now and
+                        // then. Whoever published it does so again, as after any lost connection.
+                        Err(PublishError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
                         Err(error) => panic!("{error}"),
                     }
                     if confirmed == 3 {
@@ -143,26 +150,28 @@ async fn a_message_that_is_published_while_its_queue_is_deleted_is_never_lost() 
                     }
                 }
             };
-            let delay = begin + step * round;
             let (released, confirmed) =
                 tokio::join!(place.release(&queue, "one", ReleaseMode::IfEmpty), async {
                     sleep(delay).await;
                     publishing.await
                 });
             let ready = place.ready(&queue).await.unwrap_or(0);
+            // One message at a time is under way. RabbitMQ confirms what it has routed to a queue that is deleted in
+            // that moment, and drops it; nobody can see that message, so it is the only one that may be missing.
             assert!(
-                ready >= confirmed,
+                ready + 1 >= confirmed,
                 "{ready} of {confirmed} messages are left: {released:?}"
             );
-            if confirmed > 0 {
+            if ready > 0 {
                 stored += 1;
+                delay += step;
                 assert!(matches!(released, Released::Kept(_)), "{released:?}");
             } else {
                 gone += 1;
+                delay = delay.saturating_sub(step);
             }
         }
     }
-    assert!(stored > 0 && gone > 0, "both must happen: {stored}, {gone}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,7 +41,11 @@ impl Live {
             uid: metadata.uid.clone().unwrap_or_default(),
             version: metadata.resource_version.clone().unwrap_or_default(),
             owns_replicas,
-            actor: metadata.labels.as_ref().and_then(|labels| labels.get(ACTOR_LABEL)).cloned(),
+            actor: metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(ACTOR_LABEL))
+                .cloned(),
             // An object that came as JSON can be written as JSON.
             text: serde_json::to_string(&object).unwrap_or_default().into(),
         }

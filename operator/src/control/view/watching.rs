@@ -13,14 +13,14 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::super::apply::Memory;
+use super::super::memory::Memory;
 use super::super::collisions::Claims;
 use super::super::work_queue::{Key, WorkQueue};
 use super::{Live, ObjectKey, View};
@@ -89,21 +89,56 @@ impl Synced {
 }
 
 /// Starts all watches in `tasks`.
-pub(in crate::control) fn watch_all(client: &Client, scopes: &[Scope], wakes: &Wakes, tasks: &mut JoinSet<()>) -> Synced {
+pub(in crate::control) fn watch_all(
+    client: &Client,
+    scopes: &[Scope],
+    wakes: &Wakes,
+    tasks: &mut JoinSet<()>,
+) -> Synced {
     let (missing, synced) = watch::channel(0);
     let missing = Arc::new(missing);
     for scope in scopes {
         let actors = Actors(wakes.clone());
         start(tasks, scope.api::<AsyncActor>(client), None, actors, &missing);
-        let pods = Pods { wakes: wakes.clone(), actors: HashMap::new() };
+        let pods = Pods {
+            wakes: wakes.clone(),
+            actors: HashMap::new(),
+        };
         start(tasks, scope.api::<Pod>(client), Some(ACTOR_LABEL), pods, &missing);
-        let scalers = Scalers { wakes: wakes.clone(), actors: HashMap::new() };
-        start(tasks, scope.dynamic(client, &hpa()), Some(SCALER_LABEL), scalers, &missing);
-        let scripts = Objects { wakes: wakes.clone(), kind: Kind::ConfigMap };
-        start(tasks, scope.dynamic(client, &Kind::ConfigMap.api_resource()), Some(SCRIPT_SELECTOR), scripts, &missing);
+        let scalers = Scalers {
+            wakes: wakes.clone(),
+            actors: HashMap::new(),
+        };
+        start(
+            tasks,
+            scope.dynamic(client, &hpa()),
+            Some(SCALER_LABEL),
+            scalers,
+            &missing,
+        );
+        let scripts = Objects {
+            wakes: wakes.clone(),
+            kind: Kind::ConfigMap,
+        };
+        start(
+            tasks,
+            scope.dynamic(client, &Kind::ConfigMap.api_resource()),
+            Some(SCRIPT_SELECTOR),
+            scripts,
+            &missing,
+        );
         for kind in Kind::ALL {
-            let objects = Objects { wakes: wakes.clone(), kind };
-            start(tasks, scope.dynamic(client, &kind.api_resource()), Some(ACTOR_LABEL), objects, &missing);
+            let objects = Objects {
+                wakes: wakes.clone(),
+                kind,
+            };
+            start(
+                tasks,
+                scope.dynamic(client, &kind.api_resource()),
+                Some(ACTOR_LABEL),
+                objects,
+                &missing,
+            );
         }
     }
     Synced(synced)
@@ -139,13 +174,19 @@ fn start<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Send + Sync,
 {
-    let config = selector.map_or_else(watcher::Config::default, |selector| watcher::Config::default().labels(selector));
+    let config = selector.map_or_else(watcher::Config::default, |selector| {
+        watcher::Config::default().labels(selector)
+    });
     missing.send_modify(|missing| *missing += 1);
     tasks.spawn(follow(api, config, sink, missing.clone()));
 }
 
-async fn follow<K>(api: Api<K>, config: watcher::Config, mut sink: impl Sink<K>, missing: Arc<watch::Sender<usize>>)
-where
+async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut sink: impl Sink<K>,
+    missing: Arc<watch::Sender<usize>>,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Send + Sync,
 {
@@ -202,7 +243,10 @@ where
 }
 
 fn key_of<K: Resource>(object: &K) -> Key {
-    Key::new(object.meta().namespace.clone().unwrap_or_default(), object.name_any())
+    Key::new(
+        object.meta().namespace.clone().unwrap_or_default(),
+        object.name_any(),
+    )
 }
 
 fn is_not_found(error: &watcher::Error) -> bool {
@@ -217,7 +261,9 @@ struct Actors(Wakes);
 
 impl Sink<AsyncActor> for Actors {
     fn put(&mut self, key: Key, actor: AsyncActor) {
-        let Wakes { view, queue, claims, .. } = &self.0;
+        let Wakes {
+            view, queue, claims, ..
+        } = &self.0;
         for peer in claims.put(&key, &actor) {
             queue.add(peer);
         }
@@ -226,7 +272,9 @@ impl Sink<AsyncActor> for Actors {
     }
 
     fn remove(&mut self, key: &Key) {
-        let Wakes { view, queue, claims, .. } = &self.0;
+        let Wakes {
+            view, queue, claims, ..
+        } = &self.0;
         for peer in claims.remove(key) {
             queue.add(peer);
         }
@@ -261,7 +309,11 @@ impl Objects {
     }
 
     fn key(&self, key: &Key) -> ObjectKey {
-        ObjectKey { kind: self.kind, namespace: key.namespace.clone(), name: key.name.clone() }
+        ObjectKey {
+            kind: self.kind,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        }
     }
 }
 
@@ -282,7 +334,11 @@ impl Sink<DynamicObject> for Objects {
         let Wakes { view, queue, .. } = &self.wakes;
         let has_changed = view.set_absent(self.kind, !is_installed);
         if has_changed && self.kind.is_scaler() {
-            tracing::info!(kind = self.kind.names().1, is_installed, "a definition came or is missing");
+            tracing::info!(
+                kind = self.kind.names().1,
+                is_installed,
+                "a definition came or is missing"
+            );
             for key in view.actors() {
                 queue.add(key);
             }
@@ -299,7 +355,9 @@ struct Pods {
 
 impl Sink<Pod> for Pods {
     fn put(&mut self, key: Key, pod: Pod) {
-        let Some(actor) = pod.labels().get(ACTOR_LABEL).cloned() else { return };
+        let Some(actor) = pod.labels().get(ACTOR_LABEL).cloned() else {
+            return;
+        };
         let Wakes { view, queue, .. } = &self.wakes;
         if let Some(before) = self.actors.insert(key.clone(), actor.clone())
             && before != actor
@@ -333,9 +391,14 @@ struct Scalers {
 
 impl Sink<DynamicObject> for Scalers {
     fn put(&mut self, key: Key, hpa: DynamicObject) {
-        let Some(actor) = hpa.labels().get(SCALER_LABEL) else { return };
+        let Some(actor) = hpa.labels().get(SCALER_LABEL) else {
+            return;
+        };
         let actor = Key::new(&key.namespace, actor);
-        let desired = hpa.data.pointer("/status/desiredReplicas").and_then(serde_json::Value::as_u64);
+        let desired = hpa
+            .data
+            .pointer("/status/desiredReplicas")
+            .and_then(serde_json::Value::as_u64);
         let desired = u32::try_from(desired.unwrap_or_default()).unwrap_or(u32::MAX);
         self.actors.insert(key.clone(), actor.clone());
         if self.wakes.view.put_scaler(actor.clone(), key.name, desired) {

@@ -1,4 +1,4 @@
-//! The TriggerAuthentication of a scaler: names of Secrets, never what stands in them (contract operator §9.2).
+//! The `TriggerAuthentication` of a scaler: names of Secrets, never what stands in them (contract operator §9.2).
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(super) struct Parameter {
 enum Source {
     /// A key of a Secret in the actor's namespace.
     Secret { name: String, key: String },
-    /// No secret; it goes through a ConfigMap, as a TriggerAuthentication holds no values of its own.
+    /// No secret; it goes through a `ConfigMap`, as a `TriggerAuthentication` holds no values of its own.
     Text(String),
 }
 
@@ -50,12 +50,12 @@ impl Parameter {
     }
 }
 
-/// Name of the TriggerAuthentication, and of the ConfigMap beside it.
+/// Name of the `TriggerAuthentication`, and of the `ConfigMap` beside it.
 pub(super) fn name(inputs: &Inputs<'_>) -> String {
     format!("{}-trigger-auth", inputs.actor.name)
 }
 
-/// What the trigger refers to: nothing, or the TriggerAuthentication and before it the ConfigMap that it reads.
+/// What the trigger refers to: nothing, or the `TriggerAuthentication` and before it the `ConfigMap` that it reads.
 pub(super) fn objects(inputs: &Inputs<'_>, trigger: &Trigger) -> Vec<Object> {
     let Some(authentication) = &trigger.authentication else {
         return Vec::new();

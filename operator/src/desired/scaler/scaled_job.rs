@@ -1,4 +1,4 @@
-//! The ScaledJob of an actor whose pods end (contract operator §7.3): one pod for each message.
+//! The `ScaledJob` of an actor whose pods end (contract operator §7.3): one pod for each message.
 
 use serde_json::json;
 
@@ -36,7 +36,7 @@ pub(super) fn object(inputs: &Inputs<'_>, trigger: &Trigger) -> Result<Object, D
     ))
 }
 
-/// A ScaledJob has no autoscaler behind it that could follow a formula or a behaviour.
+/// A `ScaledJob` has no autoscaler behind it that could follow a formula or a behaviour.
 fn check(inputs: &Inputs<'_>) -> Result<(), DesiredError> {
     let scaling = &inputs.actor.spec.scaling;
     let given = [

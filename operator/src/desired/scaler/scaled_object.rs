@@ -1,4 +1,4 @@
-//! The ScaledObject of a Deployment or StatefulSet (contract operator §9.1).
+//! The `ScaledObject` of a Deployment or `StatefulSet` (contract operator §9.1).
 
 use std::collections::BTreeMap;
 

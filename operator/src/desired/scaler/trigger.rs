@@ -27,7 +27,7 @@ pub(super) enum Counting {
 pub(super) struct Trigger {
     kind: &'static str,
     metadata: BTreeMap<&'static str, String>,
-    /// What stands in the TriggerAuthentication; `None` where no credentials are needed.
+    /// What stands in the `TriggerAuthentication`; `None` where no credentials are needed.
     pub(super) authentication: Option<Authentication>,
 }
 
@@ -46,7 +46,7 @@ impl Trigger {
         }
     }
 
-    /// An element of `spec.triggers`; `authentication` is the name of the TriggerAuthentication.
+    /// An element of `spec.triggers`; `authentication` is the name of the `TriggerAuthentication`.
     pub(super) fn body(&self, authentication: &str) -> Value {
         let mut body = json!({ "name": NAME, "type": self.kind, "metadata": self.metadata });
         if self.authentication.is_some() {

@@ -241,7 +241,7 @@ fn what_ails_most_pods_decides_whatever_their_order() {
     assert_eq!(state(&status), State::RuntimeError);
     let message = &condition(&status, "WorkloadReady").message;
     assert!(
-        message.contains("-7bmtw") && message.contains("(and 1 more pods like it)"),
+        message.contains("-7bmtw") && message.contains("(and 1 more like it)"),
         "{message}"
     );
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use asya_manifest::AdvancedScaling;
 use asya_operator::desired::{DesiredError, Kind, Object};
 use asya_operator::registry::Broker;
 use serde_json::{Value, json};
@@ -322,7 +323,7 @@ fn what_keda_would_refuse_is_refused_with_a_reason() {
     for field in ["advanced", "behavior"] {
         let mut scenario = Scenario::new(actor("job-scaled"));
         match field {
-            "advanced" => scenario.actor.spec.scaling.advanced = Some(Default::default()),
+            "advanced" => scenario.actor.spec.scaling.advanced = Some(AdvancedScaling::default()),
             _ => scenario.actor.spec.scaling.behavior = Some(json!({})),
         }
         let desired = scenario.desired();
@@ -338,7 +339,7 @@ fn what_keda_would_refuse_is_refused_with_a_reason() {
 #[test]
 fn an_empty_advanced_asks_for_nothing() {
     let mut scenario = Scenario::new(actor("cached-actor"));
-    scenario.actor.spec.scaling.advanced = Some(Default::default());
+    scenario.actor.spec.scaling.advanced = Some(AdvancedScaling::default());
     let advanced = scaler(&scenario, Kind::ScaledObject)["advanced"].clone();
     assert_eq!(
         advanced.as_object().unwrap().keys().collect::<Vec<_>>(),

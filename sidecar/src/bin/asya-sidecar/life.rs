@@ -123,23 +123,20 @@ async fn live(settings: Settings, signals: &mut Signals) -> anyhow::Result<End> 
     tracing::info!("connected to RabbitMQ, waiting for the runtime");
     let asked = tree.until_asked_or_done(signals).await?;
     station.drains();
+    let Some(signal) = asked else {
+        tracing::info!("the work is done");
+        // Nothing is left to drain.
+        tree.end(settings.grace, &station).await;
+        return Ok(End::Done);
+    };
+    mark::leave(&socket_dir, mark::DRAINING);
     let grace_seconds = settings.grace.as_secs();
-    match asked {
-        Some(signal) => {
-            mark::leave(&socket_dir, mark::DRAINING);
-            tracing::info!(signal = signal.name(), grace_seconds, "draining");
-        }
-        None => tracing::info!("the work is done"),
-    }
+    tracing::info!(signal = signal.name(), grace_seconds, "draining");
     tokio::select! {
-        () = tree.end(settings.grace, &station) => Ok(if asked.is_some() { End::Asked } else { End::Done }),
-        signal = signals.next() => match asked {
-            Some(_) => {
-                tracing::warn!(signal = signal.name(), "asked again, ending at once");
-                Ok(End::Hurried(signal))
-            }
-            // All is settled already.
-            None => Ok(End::Done),
+        () = tree.end(settings.grace, &station) => Ok(End::Asked),
+        again = signals.next() => {
+            tracing::warn!(signal = again.name(), "asked again, ending at once");
+            Ok(End::Hurried(again))
         }
     }
 }

@@ -1,10 +1,13 @@
-//! Deleting a queue that nobody needs, without losing what arrives in the same moment.
+//! Deleting a queue that nobody needs, without losing what is stored in the same moment.
 //!
 //! Classic queues have conditions for that: `if-empty` and `if-unused` are checked by the broker together with the
 //! deletion. Quorum queues do not know them. There the queue gets an exclusive consumer first, which the broker
 //! grants only while there is no other, and which may hold any number of messages. A quorum queue sends what it stores
 //! to that consumer in the same step in which it stores it, so whatever came in before the deletion arrives here, and
 //! goes back into the queue, made anew. (A message of a delay queue goes to the queue that it waited for.)
+//!
+//! One gap is RabbitMQ's own, for queues of both kinds: a message that it has routed to a queue, but not stored there
+//! yet, when the queue is deleted is confirmed to its publisher and dropped. Nobody can see such a message.
 
 use futures::StreamExt as _;
 use lapin::message::Delivery;
