@@ -66,7 +66,9 @@ impl Directory {
                 .is_some_and(|name| TOOL_FILES.iter().any(|tool_file| name == *tool_file))
         };
         let (tool_files, manifests): (Vec<_>, Vec<_>) = files.into_iter().partition(is_tool_file);
-        manifests.iter().for_each(|file| loading.manifest(file));
+        for file in &manifests {
+            loading.manifest(file);
+        }
         let tools = loading.tools(&tool_files);
         let mut inspection = loading.finish(dir, || nothing_found_hint(dir));
         inspection.directory.tools = tools;

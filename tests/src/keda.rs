@@ -47,14 +47,6 @@ fn find() -> &'static Result<PathBuf, String> {
 /// Installs the definitions and waits until they are served; `false` after saying that a test is skipped.
 pub fn install(cluster: &Cluster) -> bool {
     let Some(folder) = definitions() else { return false };
-    let folder = folder.to_string_lossy();
-    cluster.kubectl(&["apply", "--server-side", "--filename", &folder]);
-    cluster.kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "--filename",
-        &folder,
-    ]);
+    cluster.define(&folder.to_string_lossy());
     true
 }

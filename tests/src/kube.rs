@@ -249,6 +249,18 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Applies custom resource definitions, a file or a folder of them, and waits until they are served.
+    ///
+    /// By the server, because the largest is too large for an annotation of the client.
+    pub fn define(&self, path: &str) {
+        self.kubectl(&["apply", "--server-side", "--filename", path]);
+        // A definition without any condition yet is an error to `kubectl wait`, so it is asked again.
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", path];
+        crate::wait_for(&format!("the definitions in {path}"), || {
+            self.try_kubectl(&wait, "").status.success().then_some(())
+        });
+    }
+
     /// Runs kubectl, whatever comes of it.
     pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Output {
         self.run_tool("kubectl", arguments, input)

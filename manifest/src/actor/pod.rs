@@ -155,7 +155,8 @@ fn check_mode(container: &Node, native: bool, path: &KeyPath, found: &mut Findin
     };
     let Some(mode) = literal(node) else { return };
     let known = ["", "payload", "envelope"].contains(&mode.text.to_lowercase().as_str());
-    if !known && !(native && found.is_object()) {
+    let is_free = native && found.is_object();
+    if !(known || is_free) {
         let path = path.key("env").index(index).key("value");
         let message = format!("{:?} is not a handler mode", mode.text);
         found.problem(mode.at, &path, message, "write payload or envelope");
@@ -187,7 +188,8 @@ fn check_handler(container: &Node, native: bool, path: &KeyPath, found: &mut Fin
         return;
     };
     let Some(handler) = literal(node) else { return };
-    if !is_handler(handler.text) && !(native && found.is_object()) {
+    let is_free = native && found.is_object();
+    if !(is_free || is_handler(handler.text)) {
         let message = format!("{:?} does not name a handler", crate::yaml::shorten(handler.text));
         let hint = "write module.function or module.Class.method, as in an import";
         found.problem(

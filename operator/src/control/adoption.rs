@@ -1,15 +1,17 @@
-//! Workloads that a Go operator made (contract operator §14, rulings 28): they are taken over without touching their
-//! pods, and written as ours at the next change of the actor's spec.
+//! Objects that a Go operator made (contract operator §14, rulings 28): they are taken over without touching their pods
+//! or their scaling, and written as ours at the next change of the actor's spec.
 //!
-//! This module decides; [`super::reconcile`] does it.
+//! This module decides; [`super::round`] does it.
 
 use serde_json::{Value, json};
 
 use super::ownership::{Ownership, ownership};
-use crate::desired::Object;
-use crate::resource::{ACTOR_LABEL, ADOPTED_ANNOTATION, APPLIED_ANNOTATION, Actor};
+use crate::resource::{ACTOR_LABEL, ADOPTED_ANNOTATION, APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
 
-/// What a workload that exists is to us.
+/// The field manager of the Go operator: the name of its binary.
+const PREDECESSOR: &str = "manager";
+
+/// What an object that exists is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It is written as any other object.
@@ -23,7 +25,7 @@ pub(super) enum Standing {
     Due,
 }
 
-/// What `live`, the workload of `actor`, is to us.
+/// What `live`, an object of `actor`, is to us.
 pub(super) fn standing(actor: &Actor, live: &Value) -> Standing {
     let annotation = |key: &str| {
         let annotations = live.pointer("/metadata/annotations")?;
@@ -40,7 +42,7 @@ pub(super) fn standing(actor: &Actor, live: &Value) -> Standing {
     }
 }
 
-/// The merge patch that marks a workload as taken over: nothing of it reaches its pods.
+/// The merge patch that marks an object as taken over: nothing of it reaches its pods.
 pub(super) fn mark(actor: &Actor) -> Value {
     json!({"metadata": {
         "labels": {ACTOR_LABEL: actor.name, "app.kubernetes.io/managed-by": "asya-operator"},
@@ -48,17 +50,42 @@ pub(super) fn mark(actor: &Actor) -> Value {
     }})
 }
 
-/// Whether an object is the workload itself, which is left alone while it stands [`Standing::Adopted`]; everything else
-/// of a taken-over actor is written as usual.
-pub(super) fn is_kept(standing: Standing, object: &Object) -> bool {
-    object.kind.is_workload() && matches!(standing, Standing::Found | Standing::Adopted)
+/// `managedFields` after the predecessor's hold on an object has become ours, so that what it once wrote and nobody wants
+/// any more goes with the next apply; `None` if it holds nothing. What it wrote through a subresource, and what others
+/// hold, stays theirs.
+pub(super) fn inherited(managed: &[Value]) -> Option<Vec<Value>> {
+    let is_predecessors = |entry: &Value| {
+        let manager = entry["manager"].as_str().unwrap_or_default();
+        [PREDECESSOR, FIELD_MANAGER].contains(&manager)
+            && entry["operation"] == "Update"
+            && entry["subresource"].as_str().unwrap_or_default().is_empty()
+    };
+    let is_ours = |entry: &Value| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply";
+    let (theirs, mut others): (Vec<Value>, Vec<Value>) = managed.iter().cloned().partition(is_predecessors);
+    let mut entry = theirs.first()?.clone();
+    for more in theirs.iter().chain(managed.iter().filter(|entry| is_ours(entry))) {
+        unite(&mut entry["fieldsV1"], &more["fieldsV1"]);
+    }
+    entry["manager"] = FIELD_MANAGER.into();
+    entry["operation"] = "Apply".into();
+    others.retain(|entry| !is_ours(entry));
+    others.push(entry);
+    Some(others)
+}
+
+fn unite(fields: &mut Value, more: &Value) {
+    if let (Some(fields), Some(more)) = (fields.as_object_mut(), more.as_object()) {
+        for (key, value) in more {
+            unite(fields.entry(key.clone()).or_insert_with(|| json!({})), value);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{Standing, standing};
+    use super::{Standing, inherited, standing};
     use crate::resource::{Actor, AsyncActor};
 
     #[test]
@@ -88,5 +115,43 @@ mod tests {
                 "{annotations}"
             );
         }
+    }
+
+    #[test]
+    fn what_the_predecessor_wrote_becomes_ours_and_what_others_hold_stays_theirs() {
+        let entry = |manager: &str, operation: &str, subresource: &str, fields: serde_json::Value| {
+            let mut entry = json!({"manager": manager, "operation": operation, "fieldsV1": fields});
+            if !subresource.is_empty() {
+                entry["subresource"] = subresource.into();
+            }
+            entry
+        };
+        let hpa = entry(
+            "kube-controller-manager",
+            "Update",
+            "scale",
+            json!({"f:spec": {"f:replicas": {}}}),
+        );
+        let status = entry("manager", "Update", "status", json!({"f:status": {}}));
+        let managed = [
+            entry(
+                "manager",
+                "Update",
+                "",
+                json!({"f:spec": {"f:template": {"f:a": {}}}}),
+            ),
+            entry(
+                "asya-operator",
+                "Update",
+                "",
+                json!({"f:metadata": {"f:labels": {}}}),
+            ),
+            hpa.clone(),
+            status.clone(),
+        ];
+        let united = json!({"f:metadata": {"f:labels": {}}, "f:spec": {"f:template": {"f:a": {}}}});
+        let ours = entry("asya-operator", "Apply", "", united);
+        assert_eq!(inherited(&managed), Some(vec![hpa.clone(), status, ours.clone()]));
+        assert_eq!(inherited(&[hpa, ours]), None);
     }
 }

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::backoff;
 use super::compare::{fingerprint, projection};
 use super::memory::{Memory, Refusal, Remembered};
 use super::ownership::{Ownership, ownership};
 use super::view::{Live, ObjectKey, View, is_older};
+use super::{adoption, backoff};
 use crate::desired::{
     Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, contains, replicas_handover, strategy_change,
 };
@@ -42,6 +42,8 @@ pub(super) enum Applied {
     Repaired,
     /// It cannot be changed in place and is being deleted, to be made anew.
     Replacing,
+    /// It is a predecessor's and stays as it is for now.
+    Kept,
 }
 
 /// Why an object could not be written.
@@ -285,6 +287,27 @@ impl Applier {
             .pointer("/metadata/annotations")
             .and_then(|all| all.get(APPLIED_ANNOTATION));
         applied.and_then(Value::as_str) != Some(wanted.fingerprint.as_str())
+    }
+
+    /// Ends a predecessor's hold on an object ([`adoption::inherited`]).
+    pub(super) async fn take_over(&self, key: &ObjectKey) -> Result<(), kube::Error> {
+        let Some(object) = self.api(key).get_opt(&key.name).await? else {
+            return Ok(());
+        };
+        // What came as JSON can be written as JSON.
+        let managed = serde_json::to_value(&object.metadata.managed_fields).unwrap_or_default();
+        let Some(managed) = managed
+            .as_array()
+            .and_then(|managed| adoption::inherited(managed))
+        else {
+            return Ok(());
+        };
+        let version = &object.metadata.resource_version;
+        self.merge(
+            key,
+            &json!({"metadata": {"managedFields": managed, "resourceVersion": version}}),
+        )
+        .await
     }
 
     /// Changes a part of an object by a merge patch.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::adoption::{self, Standing};
-use super::apply::{Applied, ApplyError};
+use super::apply::{Applied, ApplyError, describe};
 use super::backoff;
 use super::events::Note;
 use super::reconcile::{Controller, is_ours, locked, workload_kind};
@@ -24,6 +24,8 @@ use crate::status::{Status, Verdict};
 const SECRET_FRESH: Duration = Duration::from_mins(5);
 /// How often a workload asks for its turn in an upgrade.
 const TURN: Duration = Duration::from_secs(10);
+/// How soon taking an object over is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What one pass learnt of an actor's objects.
 pub(super) struct Objects {
@@ -64,7 +66,7 @@ impl Controller {
             .as_ref()
             .map(|live| live.body())
             .filter(|body| is_ours(actor, body));
-        let mut standing = body
+        let standing = body
             .as_ref()
             .map_or(Standing::Ours, |body| adoption::standing(actor, body));
         let facts = self.facts(key, actor, transport, body.as_ref()).await;
@@ -82,23 +84,15 @@ impl Controller {
             notes: Vec::new(),
             again: None,
             wanted: HashSet::new(),
+            is_taken_over: standing != Standing::Ours,
         };
-        if standing == Standing::Found {
-            round.adopt(kind).await?;
-            standing = Standing::Adopted;
-        }
         if !actor.spec.scaling.enabled {
             round.delete_scalers(previous).await?;
         }
         let mut workload = round.prepare(&desired.common).await;
         if workload.is_ok() {
             workload = round
-                .workload(
-                    &desired.workload,
-                    standing,
-                    body.as_ref(),
-                    actor.spec.scaling.enabled,
-                )
+                .workload(&desired.workload, body.as_ref(), actor.spec.scaling.enabled)
                 .await;
         }
         let is_there = workload.is_ok() || body.is_some();
@@ -184,23 +178,36 @@ struct Round<'a> {
     notes: Vec<Note>,
     again: Option<Duration>,
     wanted: HashSet<ObjectKey>,
+    /// Whether the workload is a predecessor's, so that other objects may be too.
+    is_taken_over: bool,
 }
 
 impl Round<'_> {
-    /// Marks a predecessor's workload as taken over.
-    async fn adopt(&mut self, kind: Kind) -> Result<(), kube::Error> {
-        let key = self.object_key(kind, &self.key.name);
-        self.controller
-            .applier
-            .merge(&key, &adoption::mark(self.actor))
-            .await?;
-        let text = format!(
-            "took over {} {:?}; its pods are not touched before the actor changes",
-            kind.names().1,
-            key.name
-        );
-        self.notes.push(Note::normal("WorkloadAdopted", text));
-        Ok(())
+    /// Whether an object is a predecessor's and stays as it is for now; it is marked as taken over, or freed from the
+    /// predecessor's hold if its time has come.
+    async fn keeps(&mut self, key: &ObjectKey) -> Result<bool, kube::Error> {
+        let applier = &self.controller.applier;
+        let Some(live) = applier.find(key).await? else {
+            return Ok(false);
+        };
+        match adoption::standing(self.actor, &live.body()) {
+            Standing::Ours => Ok(false),
+            Standing::Adopted => Ok(true),
+            Standing::Due => {
+                applier.take_over(key).await?;
+                Ok(false)
+            }
+            Standing::Found => {
+                applier.merge(key, &adoption::mark(self.actor)).await?;
+                let text = format!(
+                    "took over {} {:?}; it stays as it is until the actor changes",
+                    key.kind.names().1,
+                    key.name
+                );
+                self.notes.push(Note::normal("WorkloadAdopted", text));
+                Ok(true)
+            }
+        }
     }
 
     /// What stands before the workload: the runtime script, and the common objects. A PodDisruptionBudget that cannot be
@@ -231,7 +238,6 @@ impl Round<'_> {
     async fn workload(
         &mut self,
         desired: &Result<Vec<Object>, desired::DesiredError>,
-        standing: Standing,
         live: Option<&Value>,
         is_scaled: bool,
     ) -> Result<String, String> {
@@ -239,14 +245,6 @@ impl Round<'_> {
         let mut text = String::new();
         for object in objects {
             let (_, kind, _) = object.kind.names();
-            if adoption::is_kept(standing, object) {
-                self.wanted.insert(self.object_key(object.kind, &object.name));
-                text = format!(
-                    "{kind} {:?} was taken over; it is written when the actor changes",
-                    object.name
-                );
-                continue;
-            }
             let is_new = is_scaled && live.is_none();
             if object.kind.is_workload()
                 && let Some(live) = live
@@ -263,7 +261,13 @@ impl Round<'_> {
                 .await
                 .map_err(|error| error.to_string())?;
             if object.kind.is_workload() {
-                text = format!("{kind} {:?} is as it should be", object.name);
+                text = match applied {
+                    Applied::Kept => format!(
+                        "{kind} {:?} was taken over; it is written when the actor changes",
+                        object.name
+                    ),
+                    _ => format!("{kind} {:?} is as it should be", object.name),
+                };
                 if matches!(applied, Applied::Updated | Applied::Repaired) {
                     let what = if applied == Applied::Updated {
                         "updated"
@@ -374,7 +378,21 @@ impl Round<'_> {
     }
 
     async fn apply(&mut self, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
-        self.wanted.insert(self.object_key(object.kind, &object.name));
+        let key = self.object_key(object.kind, &object.name);
+        self.wanted.insert(key.clone());
+        if self.is_taken_over {
+            match self.keeps(&key).await {
+                Ok(false) => {}
+                Ok(true) => return Ok(Applied::Kept),
+                Err(error) => {
+                    let message = format!("{} {:?}: {}", key.kind.names().1, key.name, describe(&error));
+                    return self.note_refusal(Err(ApplyError::Refused {
+                        message,
+                        again: RETRY,
+                    }));
+                }
+            }
+        }
         let applied = self
             .controller
             .applier

@@ -1,4 +1,4 @@
-//! Manifests of the earliest days to AsyncActors: kind `Asya`, `workload.type`, and names that nothing reads any more
+//! Manifests of the earliest days to actors of today: kind `Asya`, `workload.type`, and names that nothing reads any more
 //! (contract operator §1.5).
 
 use std::fmt::Write as _;
@@ -74,7 +74,9 @@ fn flatten(document: Value, singles: &mut Vec<Value>) {
     match document {
         Value::Object(mut members) if is_list && members.get("items").is_some_and(Value::is_array) => {
             if let Some(Value::Array(items)) = members.remove("items") {
-                items.into_iter().for_each(|item| flatten(item, singles));
+                for item in items {
+                    flatten(item, singles);
+                }
             }
         }
         document => singles.push(document),

@@ -126,7 +126,9 @@ fn columns() -> Value {
         column
     };
     let narrow = NARROW.into_iter().map(|each| column(each, 0));
-    narrow.chain(WIDE.into_iter().map(|each| column(each, 1))).collect()
+    narrow
+        .chain(WIDE.into_iter().map(|each| column(each, 1)))
+        .collect()
 }
 
 #[cfg(test)]

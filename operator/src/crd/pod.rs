@@ -84,14 +84,17 @@ fn named(description: &str, properties: Value) -> Value {
 
 /// An object of which some fields are declared and all are kept.
 fn open(description: &str, properties: Value) -> Value {
-    json!({
+    let mut schema = json!({
         "type": "object",
         "description": description,
         "x-kubernetes-preserve-unknown-fields": true,
-        "properties": properties,
-    })
+    });
+    schema["properties"] = properties;
+    schema
 }
 
 fn list(description: &str, items: Value) -> Value {
-    json!({"type": "array", "description": description, "items": items})
+    let mut schema = json!({"type": "array", "description": description});
+    schema["items"] = items;
+    schema
 }

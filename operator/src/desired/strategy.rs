@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 /// The field manager of changes to another type of strategy.
 ///
-/// The API server gives `rollingUpdate` its own values, which belong to nobody, so that server-side apply can never take
-/// them away; and it refuses them beside any other type. So the type is changed by a merge patch of this manager, and
-/// only then applied.
+/// The API server gives `rollingUpdate` its own values, which belong to nobody, so that server-side apply can never
+/// take them away; and it refuses them beside any other type. So the type is changed by a merge patch of this manager,
+/// and only then applied.
 pub const STRATEGY_MANAGER: &str = "asya-operator-strategy";
 
 /// What to send as a merge patch by [`STRATEGY_MANAGER`] before `desired` is applied to `live`, if anything. Also takes

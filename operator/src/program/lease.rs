@@ -34,6 +34,8 @@ pub(super) struct Lease {
     identity: String,
     /// The newest state that was seen, and when it was first seen.
     seen: Option<(Object, Instant)>,
+    /// When it was ours for certain the last time.
+    renewed: Instant,
 }
 
 /// Why a look or a renewal came to nothing.
@@ -57,6 +59,7 @@ impl Lease {
             api: Api::namespaced(client, namespace),
             identity: format!("{host}_{}", uuid::Uuid::new_v4()),
             seen: None,
+            renewed: Instant::now(),
         };
         lease.show(false);
         lease
@@ -89,18 +92,14 @@ impl Lease {
         }
     }
 
-    /// Renews it until that fails for too long or somebody else has it. Says why it is lost.
+    /// Renews it until that fails for too long or somebody else has it. Says why it is lost. Dropped and called again
+    /// it counts on from the last renewal.
     pub(super) async fn hold(&mut self) -> String {
-        let mut renewed = Instant::now();
         loop {
             sleep(PAUSE).await;
-            let left = GIVING_UP.saturating_sub(renewed.elapsed());
-            let started = Instant::now();
+            let left = GIVING_UP.saturating_sub(self.renewed.elapsed());
             let reason = match self.turn(left).await {
-                Ok(()) => {
-                    renewed = started;
-                    continue;
-                }
+                Ok(()) => continue,
                 Err(Miss::Held(holder)) => {
                     self.show(false);
                     return format!("it is held by {holder}");
@@ -110,7 +109,7 @@ impl Lease {
                 Err(Miss::Silent) => "the API server does not answer".to_owned(),
             };
             tracing::warn!(lease = NAME, "the lease could not be renewed: {reason}");
-            if renewed.elapsed() >= GIVING_UP {
+            if self.renewed.elapsed() >= GIVING_UP {
                 self.show(false);
                 return format!("it could not be renewed for {} s: {reason}", GIVING_UP.as_secs());
             }
@@ -118,20 +117,11 @@ impl Lease {
     }
 
     /// Gives it back, so that another replica need not wait until it expires. Only when all work has ended.
-    pub(super) async fn release(mut self) {
+    pub(super) async fn release(self) {
         self.show(false);
-        let Some((mut object, _)) = self.seen.take() else {
-            return;
-        };
-        let spec = object.spec.get_or_insert_default();
-        if spec.holder_identity.as_deref() != Some(self.identity.as_str()) {
-            return;
-        }
-        spec.holder_identity = Some(String::new());
-        spec.lease_duration_seconds = Some(1);
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
-        match timeout(RELEASING, self.api.replace(NAME, &PostParams::default(), &object)).await {
-            Ok(Ok(_)) => tracing::info!(lease = NAME, "the lease is given back"),
+        match timeout(RELEASING, self.give_back()).await {
+            Ok(Ok(true)) => tracing::info!(lease = NAME, "the lease is given back"),
+            Ok(Ok(false)) => tracing::warn!(lease = NAME, "the lease is not ours any more"),
             Ok(Err(error)) => tracing::warn!(lease = NAME, "the lease is left to expire: {}", causes(&error)),
             Err(_) => tracing::warn!(
                 lease = NAME,
@@ -140,16 +130,35 @@ impl Lease {
         }
     }
 
+    /// Whether it was ours. A renewal may have been cut short, so that what was seen last is not what is there.
+    async fn give_back(&self) -> kube::Result<bool> {
+        let Some(mut object) = self.api.get_opt(NAME).await? else {
+            return Ok(false);
+        };
+        let spec = object.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(self.identity.as_str()) {
+            return Ok(false);
+        }
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        self.api.replace(NAME, &PostParams::default(), &object).await?;
+        Ok(true)
+    }
+
     fn show(&self, holds: bool) {
         metrics::gauge!(MASTER_STATUS, "name" => NAME).set(f64::from(u8::from(holds)));
     }
 
-    /// Looks at the lease and takes or renews it if that is right.
+    /// Looks at the lease and takes or renews it if that is right. The time of a renewal is that of its beginning: the
+    /// API server may have written it at any moment since.
     async fn turn(&mut self, limit: Duration) -> Result<(), Miss> {
-        match timeout(limit, self.try_turn()).await {
-            Ok(done) => done,
-            Err(_) => Err(Miss::Silent),
+        let started = Instant::now();
+        let done = timeout(limit, self.try_turn()).await.unwrap_or(Err(Miss::Silent));
+        if done.is_ok() {
+            self.renewed = started;
         }
+        done
     }
 
     async fn try_turn(&mut self) -> Result<(), Miss> {

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod admission;
+mod adopting;
 #[expect(dead_code, reason = "not every topic uses every part")]
 mod api_proxy;
 mod pods;

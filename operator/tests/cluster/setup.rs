@@ -39,8 +39,7 @@ pub(crate) fn prepare(cluster: &Cluster) -> bool {
 
 /// Installs our definition alone.
 pub(crate) fn define_actors(cluster: &Cluster) {
-    cluster.kubectl(&["apply", "--server-side", "--filename", DEFINITION]);
-    cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "--filename", DEFINITION]);
+    cluster.define(DEFINITION);
 }
 
 /// A client for a kubeconfig.
@@ -267,6 +266,12 @@ impl Operator {
 
     /// With another way to the API server, or another observer.
     pub(crate) fn start_with(kubeconfig: String, settings: Settings, observer: Arc<dyn Observer>) -> Self {
+        Self::of_cluster(kubeconfig, settings, observer, "test")
+    }
+
+    /// The same for a cluster of this name, where several share a broker.
+    pub(crate) fn of_cluster(kubeconfig: String, settings: Settings, observer: Arc<dyn Observer>, cluster: &str) -> Self {
+        let owner = Owner { cluster: cluster.to_owned() };
         let shutdown = CancellationToken::new();
         let told = shutdown.clone();
         let thread = std::thread::spawn(move || {
@@ -274,7 +279,7 @@ impl Operator {
             runtime.block_on(async {
                 let client = client(&kubeconfig).await;
                 let secrets = Arc::new(KubeSecrets { client: client.clone() });
-                let queues = Arc::new(Brokers::new(secrets, Owner { cluster: "test".into() }));
+                let queues = Arc::new(Brokers::new(secrets, owner));
                 control::run(client, settings, Parts { queues, observer }, told).await.unwrap();
             });
         });

@@ -21,10 +21,12 @@ fn play_pod(person: &Person, actor: &str, recorded: &str) -> String {
     let recorded: Value = serde_json::from_str(&text).unwrap();
     let name = format!("{actor}-1");
     let path = person.path("v1", "pods", &name);
+    // As the recorded one it asks for something, which the API server keeps as its class.
+    let resources = json!({"requests": {"cpu": "100m"}});
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"asya.sh/asya": actor}},
-        "spec": {"containers": [{"name": "asya-runtime", "image": "example/worker:1"}]},
+        "spec": {"containers": [{"name": "asya-runtime", "image": "example/worker:1", "resources": resources}]},
     });
     person.create(&person.path("v1", "pods", ""), &pod);
     person.merge(&format!("{path}/status"), &json!({"status": recorded["status"]}));

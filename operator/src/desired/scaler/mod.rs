@@ -1,5 +1,5 @@
-//! Autoscaling by KEDA: a `ScaledObject` for what keeps running, a `ScaledJob` for Jobs, and a `TriggerAuthentication` for
-//! the credentials of either (contract operator §9).
+//! Autoscaling by KEDA: a `ScaledObject` for what keeps running, a `ScaledJob` for Jobs, and a `TriggerAuthentication`
+//! for the credentials of either (contract operator §9).
 //!
 //! What it is not: it never writes `keda-hpa-<actor>`, which is KEDA's, nor the number of replicas.
 
