@@ -241,7 +241,12 @@ impl Applier {
         if !matches!(wanted.key.kind, Kind::Deployment | Kind::StatefulSet) {
             return Ok(());
         }
-        let hands_over = live.owns_replicas && wanted.lasting.pointer("/spec/replicas").is_none();
+        // What was just taken over is not in the view yet.
+        let is_taken_over = body
+            .pointer("/metadata/annotations")
+            .is_none_or(|all| all.get(APPLIED_ANNOTATION).is_none());
+        let hands_over =
+            (live.owns_replicas || is_taken_over) && wanted.lasting.pointer("/spec/replicas").is_none();
         let strategy = ["/spec/strategy/type", "/spec/updateStrategy/type"]
             .into_iter()
             .find_map(|path| body.pointer(path));

@@ -15,6 +15,7 @@ mod compare;
 mod deletion;
 mod events;
 mod judge;
+mod left_behind;
 mod memory;
 mod metrics;
 mod ownership;

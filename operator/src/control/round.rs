@@ -89,6 +89,9 @@ impl Controller {
         if !actor.spec.scaling.enabled {
             round.delete_scalers(previous).await?;
         }
+        if body.is_none() {
+            self.mark_left_behind(key, actor, kind).await?;
+        }
         let mut workload = round.prepare(&desired.common).await;
         if workload.is_ok() {
             workload = round

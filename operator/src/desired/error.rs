@@ -35,7 +35,8 @@ pub enum DesiredError {
     },
     /// The transport lacks a setting that the scaler needs (contract operator §9.2).
     #[error(
-        "transport {transport:?} has no {setting}, which the {trigger} scaler needs; set config.{setting} in the operator's registry"
+        "transport {transport:?} has no {setting}, which the {trigger} scaler needs; \
+         set config.{setting} in the operator's registry"
     )]
     MissingSetting {
         /// Name in the registry.

@@ -75,10 +75,14 @@ impl fmt::Debug for Hidden {
     }
 }
 
+/// When a Secret was read, and what it said.
+type Read = (Instant, Arc<SecretData>);
+
 /// Secrets that were read a moment ago.
 pub(super) struct Safe {
     secrets: Arc<dyn Secrets>,
-    known: Mutex<HashMap<(String, String), (Instant, Arc<SecretData>)>>,
+    /// By namespace and name.
+    known: Mutex<HashMap<(String, String), Read>>,
 }
 
 impl Safe {

@@ -80,7 +80,7 @@ impl Brokers {
                 Ok(Some(depth)) => return Ok(depth),
                 Ok(None) => {}
                 Err(reason) => {
-                    tracing::warn!(queue = queue.name, %reason, "counting ready messages over AMQP only")
+                    tracing::warn!(queue = queue.name, %reason, "counting ready messages over AMQP only");
                 }
             }
         }

@@ -27,13 +27,9 @@ fn define_anything(cluster: &Cluster) {
         "metadata": {"name": "asyncactors.asya.sh"},
         "spec": {"group": "asya.sh", "scope": "Namespaced", "names": names, "versions": [version]},
     });
-    cluster.kubectl_with(&["apply", "--filename", "-"], &definition.to_string());
-    cluster.kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd/asyncactors.asya.sh",
-    ]);
+    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    std::fs::write(file.path(), definition.to_string()).unwrap();
+    cluster.define(&file.path().to_string_lossy());
 }
 
 #[test]

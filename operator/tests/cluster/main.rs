@@ -16,4 +16,6 @@ mod drift;
 mod faults;
 mod steady;
 mod setup;
+mod takeover;
 mod telling;
+mod two_clusters;

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::{Vault, brokers, queue, rabbitmq as broker_at, secret, transport};
 
 async fn node() -> &'static rabbitmq::Broker {
-    tokio::task::spawn_blocking(rabbitmq::Broker::shared).await.unwrap()
+    tokio::task::spawn_blocking(rabbitmq::Broker::shared)
+        .await
+        .unwrap()
 }
 
 /// A virtual host of one's own on the shared node.
@@ -25,7 +27,11 @@ fn put(node: &rabbitmq::Broker, vhost: &str, queue: &str) {
     let body = format!(
         r#"{{"properties": {{}}, "routing_key": "{queue}", "payload": "precious", "payload_encoding": "string"}}"#
     );
-    node.manage("POST", &format!("/api/exchanges/{vhost}/amq.default/publish"), &body);
+    node.manage(
+        "POST",
+        &format!("/api/exchanges/{vhost}/amq.default/publish"),
+        &body,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +54,10 @@ async fn a_sidecar_is_told_exactly_the_arguments_that_the_queue_has() {
         assert_eq!(shown["arguments"], told);
     }
     let found = brokers.ensure(&quorum, &queue("plain", "team")).await.unwrap();
-    assert!(matches!(&found, Ensured::Drifted(text) if text.contains("inequivalent arg")), "{found:?}");
+    assert!(
+        matches!(&found, Ensured::Drifted(text) if text.contains("inequivalent arg")),
+        "{found:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,9 +66,17 @@ async fn two_clusters_and_two_namespaces_share_a_queue_and_none_takes_it_from_th
     let transport = transport(Broker::RabbitMq(broker));
     let vault = Arc::default();
     let (one, two) = (brokers(&vault, "one"), brokers(&vault, "two"));
-    let users = [(&one, queue("x", "a")), (&one, queue("x", "b")), (&two, queue("x", "a"))];
+    let users = [
+        (&one, queue("x", "a")),
+        (&one, queue("x", "b")),
+        (&two, queue("x", "a")),
+    ];
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    for (order, policy) in orders.iter().zip([DeletionPolicy::DeleteIfEmpty, DeletionPolicy::Delete].into_iter().cycle()) {
+    for (order, policy) in orders.iter().zip(
+        [DeletionPolicy::DeleteIfEmpty, DeletionPolicy::Delete]
+            .into_iter()
+            .cycle(),
+    ) {
         for (brokers, queue) in &users {
             brokers.ensure(&transport, queue).await.unwrap();
         }
@@ -67,11 +84,19 @@ async fn two_clusters_and_two_namespaces_share_a_queue_and_none_takes_it_from_th
             let (brokers, queue) = &users[*user];
             let deleted = brokers.release(&transport, queue, policy).await.unwrap();
             if position < 2 {
-                assert!(matches!(&deleted, Deleted::Kept(text) if text.contains("another cluster")), "{deleted:?}");
-                assert_eq!(one.ensure(&transport, &users[order[2]].1).await.unwrap(), Ensured::Present);
+                assert!(
+                    matches!(&deleted, Deleted::Kept(text) if text.contains("another cluster")),
+                    "{deleted:?}"
+                );
+                assert_eq!(
+                    one.ensure(&transport, &users[order[2]].1).await.unwrap(),
+                    Ensured::Present
+                );
                 if order[2] == 2 {
                     // That was `one` speaking for the namespace of the last user, so it gives it up again.
-                    one.release(&transport, &users[2].1, DeletionPolicy::Retain).await.unwrap();
+                    one.release(&transport, &users[2].1, DeletionPolicy::Retain)
+                        .await
+                        .unwrap();
                 }
             } else {
                 assert_eq!(deleted, Deleted::Gone);
@@ -89,13 +114,28 @@ async fn a_queue_with_messages_goes_only_where_that_is_wanted() {
     let queue = queue("x", "team");
     brokers.ensure(&transport, &queue).await.unwrap();
     put(node, &vhost, &queue.name);
-    let deleted = brokers.release(&transport, &queue, DeletionPolicy::DeleteIfEmpty).await.unwrap();
+    let deleted = brokers
+        .release(&transport, &queue, DeletionPolicy::DeleteIfEmpty)
+        .await
+        .unwrap();
     assert_eq!(deleted, Deleted::Kept("asya-x holds 1 message".into()));
-    let deleted = brokers.release(&transport, &queue, DeletionPolicy::Retain).await.unwrap();
+    let deleted = brokers
+        .release(&transport, &queue, DeletionPolicy::Retain)
+        .await
+        .unwrap();
     assert!(matches!(deleted, Deleted::Kept(_)));
     assert_eq!(brokers.depth(&transport, &queue).await.unwrap().queued, 1);
-    assert_eq!(brokers.release(&transport, &queue, DeletionPolicy::Delete).await.unwrap(), Deleted::Gone);
-    let gone = QueueDepth { queued: 0, processing: Some(0) };
+    assert_eq!(
+        brokers
+            .release(&transport, &queue, DeletionPolicy::Delete)
+            .await
+            .unwrap(),
+        Deleted::Gone
+    );
+    let gone = QueueDepth {
+        queued: 0,
+        processing: Some(0),
+    };
     assert_eq!(brokers.depth(&transport, &queue).await.unwrap(), gone);
 }
 
@@ -113,19 +153,33 @@ async fn messages_in_flight_are_counted_where_there_is_a_management_api() {
         put(node, &vhost, &queue.name);
     }
     let sidecar = asya_transport::rabbitmq::RabbitMqOptions::new(node.address(&vhost));
-    let sidecar = asya_transport::rabbitmq::RabbitMqTransport::connect(sidecar).await.unwrap();
+    let sidecar = asya_transport::rabbitmq::RabbitMqTransport::connect(sidecar)
+        .await
+        .unwrap();
     let name = asya_transport::QueueName::for_actor("x");
     let mut consumer = sidecar.consume(&name).await.unwrap();
     let held = consumer.receive(1).await.unwrap();
-    assert_eq!(brokers.depth(&plain, &queue).await.unwrap(), QueueDepth { queued: 2, processing: None });
+    assert_eq!(
+        brokers.depth(&plain, &queue).await.unwrap(),
+        QueueDepth {
+            queued: 2,
+            processing: None
+        }
+    );
 
     broker.management_port = Some(node.management);
     let counted = transport(Broker::RabbitMq(broker.clone()));
-    let expected = QueueDepth { queued: 2, processing: Some(1) };
+    let expected = QueueDepth {
+        queued: 2,
+        processing: Some(1),
+    };
     // The API's numbers are a second or two old.
     let started = std::time::Instant::now();
     while brokers.depth(&counted, &queue).await.unwrap() != expected {
-        assert!(started.elapsed() < std::time::Duration::from_secs(60), "never {expected:?}");
+        assert!(
+            started.elapsed() < std::time::Duration::from_secs(60),
+            "never {expected:?}"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     drop(held);
@@ -152,7 +206,13 @@ async fn what_is_wrong_with_credentials_is_said_without_them() {
         }
         assert!(!text.contains("hush") && !text.contains('\n'), "{text}");
     };
-    refused(&[r#"Secret "rabbit""#, r#"namespace "team""#, r#""password""#, "create"]).await;
+    refused(&[
+        r#"Secret "rabbit""#,
+        r#"namespace "team""#,
+        r#""password""#,
+        "create",
+    ])
+    .await;
     vault.put("another", "rabbit", &[("password", "guest")]);
     vault.put("team", "rabbit", &[("pass", "hush")]);
     refused(&[r#"no key "password""#, r#""pass""#, "add the key"]).await;
@@ -160,15 +220,25 @@ async fn what_is_wrong_with_credentials_is_said_without_them() {
     let fresh = super::brokers(&vault, "one");
     vault.put("team", "rabbit", &[("password", "hush-hush")]);
     let error = fresh.ensure(&transport, &queue).await.unwrap_err().to_string();
-    assert!(error.contains("refused the login") && error.contains(r#"key "password" of Secret "rabbit""#), "{error}");
-    assert!(error.contains(r#"namespace "team""#) && !error.contains("hush"), "{error}");
+    assert!(
+        error.contains("refused the login") && error.contains(r#"key "password" of Secret "rabbit""#),
+        "{error}"
+    );
+    assert!(
+        error.contains(r#"namespace "team""#) && !error.contains("hush"),
+        "{error}"
+    );
     vault.put("team", "rabbit", &[("password", "guest")]);
     assert_eq!(fresh.ensure(&transport, &queue).await.unwrap(), Ensured::Created);
     let reads = *vault.reads.lock().unwrap();
     for _ in 0..5 {
         fresh.ensure(&transport, &queue).await.unwrap();
     }
-    assert_eq!(*vault.reads.lock().unwrap(), reads, "a Secret is not read each time");
+    assert_eq!(
+        *vault.reads.lock().unwrap(),
+        reads,
+        "a Secret is not read each time"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,10 +251,16 @@ async fn a_broker_that_is_not_there_is_named() {
     let error = brokers.ensure(&nobody, &queue("x", "team")).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, QueueError::Broker(_)), "{error:?}");
-    assert!(text.contains(&format!("127.0.0.1:{port}")) && text.contains("check host, port"), "{text}");
+    assert!(
+        text.contains(&format!("127.0.0.1:{port}")) && text.contains("check host, port"),
+        "{text}"
+    );
     let mut nowhere = broker_at(port, "/");
     nowhere.host.clear();
-    let error = brokers.ensure(&transport(Broker::RabbitMq(nowhere)), &queue("x", "team")).await.unwrap_err();
+    let error = brokers
+        .ensure(&transport(Broker::RabbitMq(nowhere)), &queue("x", "team"))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("`host`"), "{error}");
 }
 
@@ -193,19 +269,31 @@ async fn tls_is_spoken_with_an_authority_of_ones_own() {
     let directory = tempfile::tempdir().unwrap();
     let mut files = certificates(directory.path());
     files.is_client_required = false;
-    let (node, files) = tokio::task::spawn_blocking(move || (rabbitmq::Broker::start(Some(&files)), files)).await.unwrap();
+    let (node, files) = tokio::task::spawn_blocking(move || (rabbitmq::Broker::start(Some(&files)), files))
+        .await
+        .unwrap();
     let mut broker = broker_at(node.tls_port, "/");
     broker.tls = true;
     let transport = transport(Broker::RabbitMq(broker));
     let queue = queue("x", "team");
-    let trusting = brokers(&Arc::default(), "one").trusting(files.ca.clone()).unwrap();
-    assert_eq!(trusting.ensure(&transport, &queue).await.unwrap(), Ensured::Created);
+    let trusting = brokers(&Arc::default(), "one")
+        .trusting(files.ca.clone())
+        .unwrap();
+    assert_eq!(
+        trusting.ensure(&transport, &queue).await.unwrap(),
+        Ensured::Created
+    );
     let wary = brokers(&Arc::default(), "one");
     let error = wary.ensure(&transport, &queue).await.unwrap_err().to_string();
     assert!(error.contains("no TLS") && error.contains("CA"), "{error}");
     for bad in [directory.path().join("missing.pem"), files.server_key] {
-        let Err(error) = brokers(&Arc::default(), "one").trusting(bad.clone()) else { panic!("{}", bad.display()) };
-        assert!(error.contains("CA file") && error.contains(&*bad.to_string_lossy()), "{error}");
+        let Err(error) = brokers(&Arc::default(), "one").trusting(bad.clone()) else {
+            panic!("{}", bad.display())
+        };
+        assert!(
+            error.contains("CA file") && error.contains(&*bad.to_string_lossy()),
+            "{error}"
+        );
     }
     tokio::task::spawn_blocking(move || drop(node)).await.unwrap();
 }

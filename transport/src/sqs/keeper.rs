@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
+use aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError;
+use aws_sdk_sqs::operation::list_queue_tags::ListQueueTagsError;
 use aws_sdk_sqs::types::QueueAttributeName;
 use tokio::sync::OnceCell;
 
@@ -105,7 +108,7 @@ impl SqsKeeper {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+                    .is_some_and(GetQueueUrlError::is_queue_does_not_exist) =>
             {
                 Ok(None)
             }
@@ -125,7 +128,7 @@ impl SqsKeeper {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+                    .is_some_and(GetQueueAttributesError::is_queue_does_not_exist) =>
             {
                 Ok(None)
             }
@@ -139,7 +142,7 @@ impl SqsKeeper {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+                    .is_some_and(ListQueueTagsError::is_queue_does_not_exist) =>
             {
                 Ok(None)
             }

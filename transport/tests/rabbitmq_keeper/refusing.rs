@@ -26,7 +26,7 @@ async fn a_broker_that_is_away_is_said_to_be_so_and_found_again() {
     proxy.swallow();
     proxy.cut();
     // Twenty at once wait for one attempt, not for twenty.
-    let started = Instant::now();
+    let (started, accepted) = (Instant::now(), proxy.accepted());
     let asking = (0..20).map(|_| keeper.ready(&queue));
     for answer in futures::future::join_all(asking).await {
         let error = answer.unwrap_err();
@@ -37,11 +37,8 @@ async fn a_broker_that_is_away_is_said_to_be_so_and_found_again() {
             "{text}"
         );
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(60),
-        "{:?}",
-        started.elapsed()
-    );
+    let attempts = proxy.accepted() - accepted;
+    assert!(attempts < 10, "{attempts} attempts for twenty questions");
     proxy.heal();
     loop {
         // A failed attempt answers for all who ask for a moment.

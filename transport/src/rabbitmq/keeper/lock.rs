@@ -37,7 +37,7 @@ pub(super) async fn locked<T>(
             Ok(_) => break true,
             Err(error) if is(&error, Refusal::Access) => break false,
             Err(error) if is(&error, Refusal::Locked) && started.elapsed() < WAIT => {
-                tokio::time::sleep(PAUSE).await
+                tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error),
         }

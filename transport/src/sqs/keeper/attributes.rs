@@ -32,7 +32,7 @@ pub(super) fn depth(attributes: &HashMap<QueueAttributeName, String>) -> Depth {
 
 /// Whether a queue of this name is a FIFO queue. SQS insists on the suffix.
 pub(super) fn is_fifo(queue: &str) -> bool {
-    queue.ends_with(".fifo")
+    queue.strip_suffix(".fifo").is_some()
 }
 
 /// What an existing queue has otherwise than wanted, with the value that it should have. Retention is left as it is, and

@@ -98,21 +98,21 @@ impl SqsKeeper {
         wanted: &Wanted,
     ) -> Result<Redrive, KeepError> {
         let queue = dead_letter.queue.as_str();
-        let url = match self.url(queue).await? {
-            Some(url) => url,
-            None => {
-                let retention = dead_letter.retention.to_string();
-                let attributes = HashMap::from([(QueueAttributeName::MessageRetentionPeriod, retention)]);
-                let mut tags = BTreeMap::from([("asya.sh/type".to_owned(), "dlq".to_owned())]);
-                tags.extend(wanted.tags.clone());
-                match self.create(queue, attributes, tags).await? {
-                    Some(url) => url,
-                    None => self
-                        .url(queue)
-                        .await?
-                        .ok_or_else(|| KeepError::RecentlyDeleted(queue.to_owned()))?,
-                }
-            }
+        let url = if let Some(url) = self.url(queue).await? {
+            url
+        } else {
+            let retention = dead_letter.retention.to_string();
+            let attributes = HashMap::from([(QueueAttributeName::MessageRetentionPeriod, retention)]);
+            let mut tags = BTreeMap::from([("asya.sh/type".to_owned(), "dlq".to_owned())]);
+            tags.extend(wanted.tags.clone());
+            let created = self.create(queue, attributes, tags).await?;
+            // Somebody else may have been faster.
+            let found = if created.is_none() {
+                self.url(queue).await?
+            } else {
+                created
+            };
+            found.ok_or_else(|| KeepError::RecentlyDeleted(queue.to_owned()))?
         };
         let names = [QueueAttributeName::QueueArn];
         let attributes = self.attributes(queue, &url, &names).await?.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Giving a queue up.
 
+use aws_sdk_sqs::operation::delete_queue::DeleteQueueError;
+
 use super::{
     BTreeMap, EMPTY_SINCE, KeepError, OWNER, QueueOwner, ReleaseMode, Released, SqsKeeper, attributes,
     explain, now, owner_tag,
@@ -63,7 +65,7 @@ impl SqsKeeper {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|error| error.is_queue_does_not_exist()) =>
+                    .is_some_and(DeleteQueueError::is_queue_does_not_exist) =>
             {
                 Ok(Released::Gone)
             }
