@@ -105,13 +105,13 @@ pub fn start(settings: LogSettings, label: Option<(&'static str, String)>) -> Wo
     let level = LevelFilter::from(settings.level);
     // Of libraries only what is wrong; the client of the broker logs bodies of messages, and what it reports is
     // reported by the transport as well. The library of MCP warns of every mistake of a client, in the client's words,
-    // and has errors for every one that goes early. That of Kubernetes warns at every connection without a check of
-    // certificates, which the operator says once.
+    // and has errors for every one that goes early. That of Kubernetes has an error for every request that fails, which
+    // names neither object nor server: whoever asked says that.
     let filter = Targets::new()
         .with_target("asya", level)
         .with_target("lapin", LevelFilter::OFF)
         .with_target("rmcp", LevelFilter::OFF)
-        .with_target("kube_client::client::tls", LevelFilter::OFF)
+        .with_target("kube_client", LevelFilter::OFF)
         .with_default(level.min(LevelFilter::WARN));
     let is_terminal = std::io::stdout().is_terminal();
     let suitable = if is_terminal { Format::Pretty } else { Format::Json };

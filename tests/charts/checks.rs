@@ -258,7 +258,7 @@ fn helm_test_succeeds_and_cleans_up_when_the_pods_do_and_fails_when_they_do() {
     install(cluster, &release, "asya-operator", &namespace, &[]);
     let arguments = ["test", &release, "--namespace", &namespace, "--timeout=60s"];
     let said = beside(cluster, &arguments, |cluster| {
-        end_pods(cluster, &namespace, "Succeeded")
+        end_pods(cluster, &namespace, "Succeeded");
     });
     assert!(said.success, "{said:?}");
     let left = cluster.kubectl(&[
@@ -271,7 +271,7 @@ fn helm_test_succeeds_and_cleans_up_when_the_pods_do_and_fails_when_they_do() {
     assert!(!left.contains(&format!("{release}-test")), "{left}");
 
     let said = beside(cluster, &arguments, |cluster| {
-        end_pods(cluster, &namespace, "Failed")
+        end_pods(cluster, &namespace, "Failed");
     });
     assert!(!said.success, "{said:?}");
     let left = cluster.kubectl(&["get", "--namespace", &namespace, "pods", "--output=name"]);

@@ -72,6 +72,8 @@ fn the_gateway_says_where_it_is_and_what_is_open() {
         &[
             "port-forward service/asya-gateway",
             "auth.mode is none",
+            "no NetworkPolicy limits who that is",
+            "as guest with the password guest",
             "SQLite",
             "No tool is offered",
         ],

@@ -65,6 +65,16 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["metrics.serviceMonitor.enabled needs metrics.enabled"],
     ),
     (
+        "asya-operator",
+        "transports: {rabbitmq: {config: {queues: {nameTemplate: 'asya-{namespace}-{actor}'}}}}",
+        &["/transports/rabbitmq/config/queues", "nameTemplate"],
+    ),
+    (
+        "asya-gateway",
+        "postgresql: {enabled: true}",
+        &["postgresql.auth.existingSecret", "postgresql.auth.password"],
+    ),
+    (
         "asya-gateway",
         "replicaCount: 3",
         &["SQLite", "externalDatabase.host", "postgresql.enabled"],

@@ -126,6 +126,111 @@ fn no_secret_of_values_stands_in_a_config_map_or_a_pod() {
 }
 
 #[test]
+fn nothing_in_a_pod_can_be_compared_with_a_guessed_password() {
+    let render = |password: &str| {
+        let text = format!(
+            "config: {{rabbitmqURL: 'amqp://asya:{password}@rabbitmq:5672/'}}\n\
+             externalDatabase: {{host: db, password: {password}}}\n"
+        );
+        let values = Values::of(&text);
+        let arguments = ["--values", values.path(), "--show-only=templates/deployment.yaml"];
+        template("asya-gateway", &arguments).map(crate::setup::Said::unwrap)
+    };
+    assert_eq!(render("one"), render("another"));
+}
+
+#[test]
+fn what_is_rendered_without_a_cluster_is_the_same_each_time() {
+    for (name, values) in [
+        ("asya-operator", "operator-all"),
+        ("asya-gateway", "gateway-bundled"),
+        ("asya-crew", "crew-results"),
+        ("asya-actor", "actor-e2e"),
+    ] {
+        assert_eq!(
+            rendered(name, Some(values)),
+            rendered(name, Some(values)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_oldest_cluster_is_1_25_and_native_sidecars_need_1_29() {
+    let render = |name: &str, arguments: &[&str]| {
+        let folder = chart(name);
+        helm(&[&["template", name, &folder], arguments].concat())
+    };
+    for name in CHARTS {
+        let Some(said) = render(name, &["--kube-version=1.25.0"]) else {
+            return;
+        };
+        said.unwrap();
+        let said = render(name, &["--kube-version=1.24.17"]).unwrap();
+        assert!(!said.success && said.error.contains(">=1.25"), "{name}: {said:?}");
+    }
+    let native = "--set=sidecar.mode=native";
+    let said = render("asya-operator", &["--kube-version=1.28.9", native]).unwrap();
+    assert!(
+        said.error
+            .contains("sidecar.mode native needs Kubernetes 1.29, and this cluster is v1.28.9"),
+        "{said:?}"
+    );
+    render("asya-operator", &["--kube-version=1.29.0-eks-1", native])
+        .unwrap()
+        .unwrap();
+}
+
+#[test]
+fn an_operator_without_a_lease_is_replaced_and_not_rolled() {
+    let strategy = |set: &str| {
+        let arguments = ["--set", set, "--show-only=templates/deployment.yaml"];
+        let text = template("asya-operator", &arguments)?.unwrap();
+        Some((
+            text.contains("    type: Recreate\n"),
+            text.contains("    type: RollingUpdate\n"),
+        ))
+    };
+    let Some(without) = strategy("leaderElection.enabled=false") else {
+        return;
+    };
+    assert_eq!(without, (true, false));
+    assert_eq!(strategy("leaderElection.enabled=true"), Some((false, false)));
+    let chosen = "leaderElection.enabled=false,strategy.type=RollingUpdate";
+    assert_eq!(strategy(chosen), Some((false, true)));
+}
+
+#[test]
+fn releases_of_one_name_in_two_namespaces_do_not_share_a_role() {
+    let roles = |namespace: &str| {
+        let values = Values::of(
+            "healthChecks: {preInstall: {enabled: true}, status: {enabled: true}}\nnamespace: actors\n",
+        );
+        let arguments = ["--namespace", namespace, "--values", values.path()];
+        let text = template("asya-actor", &arguments)?.unwrap();
+        let place = format!("namespace: {namespace}\n");
+        let roles: Vec<String> = text
+            .split("\n---\n")
+            .filter(|document| document.contains("\nkind: Role\n") && !document.contains(&place))
+            .map(|document| {
+                let name = document.lines().find(|line| line.starts_with("  name: "));
+                name.unwrap().to_owned()
+            })
+            .collect();
+        Some(roles)
+    };
+    let Some(one) = roles("team-a") else { return };
+    assert_eq!(
+        one.len(),
+        2,
+        "in the namespaces of the operator and of the actors: {one:?}"
+    );
+    for role in roles("team-b").unwrap() {
+        assert!(!one.contains(&role), "{role}");
+    }
+}
+
+#[test]
 fn an_umbrella_may_move_all_images_to_another_registry() {
     for name in CHARTS {
         let Some(said) = template(name, &["--set", "global.imageRegistry=mirror.example.com"]) else {

@@ -58,8 +58,10 @@ const NEEDED: &[&str] = &[
     "patch poddisruptionbudgets.policy",
     "watch horizontalpodautoscalers.autoscaling",
     "patch services",
-    "patch serviceaccounts",
+    "delete serviceaccounts",
+    "watch serviceaccounts",
     "watch configmaps",
+    "delete configmaps",
     "watch pods",
     "get secrets/rabbitmq-secret",
     "create events.events.k8s.io",
@@ -78,7 +80,13 @@ const REFUSED: &[&str] = &[
     "patch horizontalpodautoscalers.autoscaling",
     "create rolebindings.rbac.authorization.k8s.io",
     "get nodes",
+    "update asyncactors.asya.sh",
+    "update deployments.apps",
+    "update configmaps",
 ];
+
+/// What is needed where a transport is SQS, whose actors may have a role.
+const ACCOUNTS: &[&str] = &["create serviceaccounts", "patch serviceaccounts"];
 
 #[test]
 fn the_operator_may_do_what_it_needs_everywhere_and_list_no_secret() {
@@ -93,6 +101,7 @@ fn the_operator_may_do_what_it_needs_everywhere_and_list_no_secret() {
     );
     let account = format!("system:serviceaccount:{home}:asya-operator-{home}");
     check(cluster, &account, &elsewhere, NEEDED, REFUSED);
+    check(cluster, &account, &elsewhere, &[], ACCOUNTS);
     let leases = &[
         "create leases.coordination.k8s.io",
         "update leases.coordination.k8s.io/asya-operator.asya.sh",
@@ -152,7 +161,7 @@ fn with_watched_namespaces_the_operator_has_rights_there_alone() {
 fn an_operator_that_manages_no_secrets_may_read_none() {
     let Some(cluster) = prepared() else { return };
     let home = cluster.namespace();
-    let values = Values::of("transports: {rabbitmq: {enabled: false}}");
+    let values = Values::of("transports: {rabbitmq: {enabled: false}, sqs: {enabled: true}}");
     let release = format!("asya-operator-{home}");
     install(
         cluster,
@@ -169,4 +178,5 @@ fn an_operator_that_manages_no_secrets_may_read_none() {
         &["patch deployments.apps"],
         &["get secrets/rabbitmq-secret", "get secrets"],
     );
+    check(cluster, &account, &home, ACCOUNTS, &[]);
 }

@@ -169,6 +169,23 @@ async fn a_missing_queue_is_made_with_its_dead_letters_and_tags() {
 }
 
 #[tokio::test]
+async fn a_visibility_timeout_is_not_lowered_while_somebody_else_may_need_it() {
+    for place in Place::all().await {
+        let (mut long, short) = (place.wanted("one"), place.wanted("two"));
+        long.visibility_timeout = 900;
+        let shown = async || place.attributes(&place.queue).await[&QueueAttributeName::VisibilityTimeout].clone();
+        place.ensure(&short).await;
+        place.ensure(&long).await;
+        assert_eq!(shown().await, "900", "longer harms nobody");
+        assert_eq!(place.ensure(&short).await, Ensured::Present);
+        assert_eq!(shown().await, "900");
+        place.release("one", ReleaseMode::IfEmpty).await;
+        place.ensure(&short).await;
+        assert_eq!(shown().await, "600");
+    }
+}
+
+#[tokio::test]
 async fn attributes_and_tags_change_in_place_and_messages_stay() {
     for place in Place::all().await {
         let mut wanted = place.wanted("one");

@@ -59,6 +59,48 @@ Where PostgreSQL is, as JSON {kind: bundled|external|none, host, port, database,
 {{- if and (eq (include "gateway.transport" .) "rabbitmq") .Values.config.rabbitmqURL (not .Values.rabbitmq.host) (not .Values.rabbitmq.urlSecretRef) -}}true{{- end -}}
 {{- end -}}
 
+{{/*
+The password of PostgreSQL that the chart keeps in a Secret of its own; empty if it keeps none. It is never made up:
+tools that render without a cluster would make up another one each time. A bundled database goes on with the one that
+its Secret has.
+*/}}
+{{- define "gateway.ownPassword" -}}
+{{- $database := include "gateway.database" . | fromJson -}}
+{{- if and (eq $database.kind "bundled") (not .Values.postgresql.auth.existingSecret) -}}
+{{- if .Values.postgresql.auth.password -}}{{- .Values.postgresql.auth.password -}}
+{{- else -}}
+{{- $found := lookup "v1" "Secret" .Release.Namespace (printf "%s-db" (include "asya.fullname" .)) -}}
+{{- get (default dict $found.data) "password" | default "" | b64dec -}}
+{{- end -}}
+{{- else if and (eq $database.kind "external") $database.isOwn -}}
+{{- $database.password -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+How often the content of a Secret of this chart has changed, so that pods are rolled without anything in them that
+tells of the content. 1 where no cluster can be asked. Arguments: root, secret, key, value.
+*/}}
+{{- define "gateway.revision" -}}
+{{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
+{{- if $found -}}
+{{- $revision := get (default dict $found.metadata.annotations) "asya.sh/revision" | default "1" | int -}}
+{{- if eq (get (default dict $found.data) .key | default "" | b64dec) .value -}}{{- $revision -}}{{- else -}}{{- add1 $revision -}}{{- end -}}
+{{- else -}}1{{- end -}}
+{{- end -}}
+
+{{- define "gateway.databaseRevision" -}}
+{{- with include "gateway.ownPassword" . -}}
+{{- include "gateway.revision" (dict "root" $ "secret" (printf "%s-db" (include "asya.fullname" $)) "key" "password" "value" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gateway.brokerRevision" -}}
+{{- if include "gateway.ownsRabbitMQURL" . -}}
+{{- include "gateway.revision" (dict "root" . "secret" (printf "%s-rabbitmq" (include "asya.fullname" .)) "key" "url" "value" .Values.config.rabbitmqURL) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Environment of whatever speaks to PostgreSQL, as a YAML list. */}}
 {{- define "gateway.databaseEnv" -}}
 {{- $database := include "gateway.database" . | fromJson -}}
@@ -83,6 +125,7 @@ Where PostgreSQL is, as JSON {kind: bundled|external|none, host, port, database,
 {{- if .Values.autoscaling.enabled -}}{{- $problems = append $problems "autoscaling.enabled needs PostgreSQL, SQLite carries one gateway only: set externalDatabase.host or postgresql.enabled" -}}{{- end -}}
 {{- end -}}
 {{- if and .Values.postgresql.enabled .Values.externalDatabase.host -}}{{- $problems = append $problems "postgresql.enabled and externalDatabase.host exclude each other" -}}{{- end -}}
+{{- if and (eq $database.kind "bundled") (not .Values.postgresql.auth.existingSecret) (not (include "gateway.ownPassword" .)) -}}{{- $problems = append $problems "postgresql.enabled needs a password: put one into a Secret under the key `password` and name it in postgresql.auth.existingSecret, or set postgresql.auth.password" -}}{{- end -}}
 {{- if and (eq .Values.auth.mode "keys") (not .Values.auth.keysSecretRef) -}}{{- $problems = append $problems "auth.mode keys needs auth.keysSecretRef: {name, key}" -}}{{- end -}}
 {{- if and (eq .Values.auth.mode "oidc") (or (not .Values.auth.oidc.issuer) (not .Values.auth.oidc.audience)) -}}{{- $problems = append $problems "auth.mode oidc needs auth.oidc.issuer and auth.oidc.audience" -}}{{- end -}}
 {{- if and (not .Values.routes.createConfigMap) (not .Values.routes.configMapName) -}}{{- $problems = append $problems "routes.createConfigMap is false: name the ConfigMap in routes.configMapName" -}}{{- end -}}

@@ -64,35 +64,46 @@ lower tree says something else. Arguments: upper, lower, shipped.
 {{- default "" (default $local.path .Values.runtime.localPath) -}}
 {{- end -}}
 
+{{/* Whether some enabled transport may ask for service accounts of actors: SQS, whose actors may name a role. */}}
+{{- define "operator.makesAccounts" -}}
+{{- range $name, $transport := include "operator.transports" . | fromJson -}}
+{{- if and (kindIs "map" $transport) $transport.enabled (eq (default $name $transport.type) "sqs") -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator does to objects of tenants: in a ClusterRole, or in a Role of each watched namespace. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [asya.sh]
   resources: [asyncactors]
-  verbs: [get, list, watch, patch, update]
+  verbs: [get, list, patch, watch]
 - apiGroups: [asya.sh]
   resources: [asyncactors/status]
-  verbs: [get, patch, update]
+  verbs: [get, patch]
 - apiGroups: [asya.sh]
   resources: [asyncactors/finalizers]
   verbs: [update]
 - apiGroups: [apps]
   resources: [deployments, statefulsets]
-  verbs: [create, delete, get, list, patch, update, watch]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [create, delete, get, list, patch, update, watch]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [keda.sh]
   resources: [scaledobjects, scaledjobs, triggerauthentications]
-  verbs: [create, delete, get, list, patch, update, watch]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [create, delete, get, list, patch, update, watch]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch]
 - apiGroups: [""]
-  resources: [configmaps, serviceaccounts, services]
-  verbs: [create, delete, get, list, patch, update, watch]
+  resources: [configmaps, services]
+  verbs: [create, delete, get, list, patch, watch]
+# Accounts are made for actors on SQS alone; those that it has made may be deleted later, too.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [{{ if include "operator.makesAccounts" . }}create, {{ end }}delete, get, list, {{ if include "operator.makesAccounts" . }}patch, {{ end }}watch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]

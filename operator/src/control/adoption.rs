@@ -42,11 +42,12 @@ pub(super) fn standing(actor: &Actor, live: &Value) -> Standing {
     }
 }
 
-/// The merge patch that marks an object as taken over: nothing of it reaches its pods.
-pub(super) fn mark(actor: &Actor) -> Value {
+/// The merge patch that marks an object as taken over: nothing of it reaches its pods. It stays as it is while the actor's
+/// generation is `seen`, the one that the predecessor processed last: what it never saw is written at once.
+pub(super) fn mark(actor: &Actor, seen: i64) -> Value {
     json!({"metadata": {
         "labels": {ACTOR_LABEL: actor.name, "app.kubernetes.io/managed-by": "asya-operator"},
-        "annotations": {ADOPTED_ANNOTATION: actor.generation.to_string()},
+        "annotations": {ADOPTED_ANNOTATION: seen.to_string()},
     }})
 }
 
@@ -55,8 +56,8 @@ pub(super) fn mark(actor: &Actor) -> Value {
 /// hold, stays theirs.
 pub(super) fn inherited(managed: &[Value]) -> Option<Vec<Value>> {
     let is_predecessors = |entry: &Value| {
-        let manager = entry["manager"].as_str().unwrap_or_default();
-        [PREDECESSOR, FIELD_MANAGER].contains(&manager)
+        let holder = entry["manager"].as_str().unwrap_or_default();
+        [PREDECESSOR, FIELD_MANAGER].contains(&holder)
             && entry["operation"] == "Update"
             && entry["subresource"].as_str().unwrap_or_default().is_empty()
     };

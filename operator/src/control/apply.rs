@@ -19,10 +19,12 @@ use super::ownership::{Ownership, ownership};
 use super::view::{Live, ObjectKey, View, is_older};
 use super::{adoption, backoff};
 use crate::desired::{
-    Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, contains, replicas_handover, strategy_change,
+    Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, TEMPLATE_HASH, contains, replicas_handover, strategy_change,
 };
 use crate::resource::{APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
 
+/// Annotation of workloads: the generation of the actor that they were written for.
+const GENERATION_ANNOTATION: &str = "asya.sh/actor-generation";
 /// Pauses after refusals.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -42,7 +44,7 @@ pub(super) enum Applied {
     Repaired,
     /// It cannot be changed in place and is being deleted, to be made anew.
     Replacing,
-    /// It is a predecessor's and stays as it is for now.
+    /// It stays as it is until the actor changes: a predecessor's, or a Job that only the operator wants differently.
     Kept,
 }
 
@@ -176,6 +178,9 @@ impl Applier {
         if need == Need::Nothing {
             return Ok(Applied::Unchanged);
         }
+        if need == Need::Update && is_same_job(wanted, &body) {
+            return Ok(Applied::Kept);
+        }
         if need == Need::Repair {
             self.slow_down(wanted, known)?;
         }
@@ -283,15 +288,6 @@ impl Applier {
     /// Whether `live` is as new as what was applied last. Until then it says nothing about the rollout that this began.
     pub(super) fn is_current(&self, key: &ObjectKey, live: &Live) -> bool {
         !is_older(&live.version, &self.memory.get(key).version)
-    }
-
-    /// Whether applying `object` over `live` would change what was applied last.
-    pub(super) fn differs(&self, owner: &Actor, object: &Object, live: &Value) -> bool {
-        let wanted = Wanted::new(Some(owner), object, false);
-        let applied = live
-            .pointer("/metadata/annotations")
-            .and_then(|all| all.get(APPLIED_ANNOTATION));
-        applied.and_then(Value::as_str) != Some(wanted.fingerprint.as_str())
     }
 
     /// Ends a predecessor's hold on an object ([`adoption::inherited`]).
@@ -433,16 +429,33 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Whether applying `object` over `live` would change what was applied last.
+pub(super) fn differs(owner: &Actor, object: &Object, live: &Value) -> bool {
+    let wanted = Wanted::new(Some(owner), object, false);
+    annotation(live, APPLIED_ANNOTATION) != Some(wanted.fingerprint.as_str())
+}
+
+/// Whether a Job that exists was made for the actor as it is, so that only the operator, its script or its defaults want
+/// another template. It would have to be deleted for that, and what it has done would be done again.
+fn is_same_job(wanted: &Wanted<'_>, body: &Value) -> bool {
+    let is_same = |key: &str| {
+        let live = annotation(body, key);
+        live.is_some() && live == annotation(&wanted.lasting, key)
+    };
+    wanted.key.kind == Kind::Job && is_same(GENERATION_ANNOTATION) && !is_same(TEMPLATE_HASH)
+}
+
+fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/annotations")?.get(key)?.as_str()
+}
+
 /// Decides whether an object has to be applied.
 fn need(wanted: &Wanted<'_>, live: &Live, body: &Value, known: &Remembered) -> Need {
     let is_known = known.fingerprint == wanted.fingerprint;
     if is_known && (live.version == known.version || is_older(&live.version, &known.version)) {
         return Need::Nothing;
     }
-    let applied = body
-        .pointer("/metadata/annotations")
-        .and_then(|all| all.get(APPLIED_ANNOTATION));
-    let is_applied = applied.and_then(Value::as_str) == Some(wanted.fingerprint.as_str());
+    let is_applied = annotation(body, APPLIED_ANNOTATION) == Some(wanted.fingerprint.as_str());
     if !is_applied && !is_known {
         return Need::Update;
     }

@@ -148,9 +148,8 @@ impl Claims {
             .min_by(|one, other| one.age.cmp(&other.age))?;
         let Key { namespace, name } = &elder.age.1;
         Some(format!(
-            "queue {queue:?} already belongs to actor {name:?} in namespace {namespace:?}; rename one of them, set \
-             queues.nameTemplate with {{namespace}} for the transport, or annotate both with \
-             {QUEUE_SHARING_ANNOTATION}=true to share it"
+            "queue {queue:?} already belongs to actor {name:?} in namespace {namespace:?}; rename one of them, or annotate \
+             both with {QUEUE_SHARING_ANNOTATION}=true to share it"
         ))
     }
 
@@ -232,13 +231,13 @@ mod tests {
         assert_eq!(claims.conflict(&young), None);
         assert_eq!(
             claims.put(&old, &actor('a', "one", false)),
-            [young.clone()],
+            std::slice::from_ref(&young),
             "it has to be looked at again"
         );
         assert_eq!(claims.conflict(&old), None);
         let text = claims.conflict(&young).unwrap();
         assert!(text.contains("asya-x") && text.contains("\"z\""), "{text}");
-        assert_eq!(claims.remove(&old), [young.clone()]);
+        assert_eq!(claims.remove(&old), std::slice::from_ref(&young));
         assert_eq!(claims.conflict(&young), None);
     }
 

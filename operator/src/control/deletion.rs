@@ -301,7 +301,7 @@ impl Controller {
             transport,
             workload: going("WorkloadCreated"),
             scaling: None,
-            counts: live.as_ref().and_then(|(kind, live)| counts(*kind, live)),
+            counts: live.as_ref().map(|(kind, live)| counts(*kind, live)),
             pods: self.view.pods(key),
             scaler_desired: None,
             queue: None,

@@ -37,6 +37,29 @@ pub(super) fn judge<'a>(object: &AsyncActor, actor: &Actor, registry: &'a Regist
     }
 }
 
+/// What is odd about a manifest that is honoured all the same: fields that nothing reads (contract operator §1.5), and
+/// pods that are killed before one call can end (rulings 27).
+pub(super) fn advice(object: &AsyncActor, actor: &Actor) -> Vec<Note> {
+    let mut notes: Vec<Note> = asya_manifest::ineffective_fields(&object.spec)
+        .into_iter()
+        .map(|path| Note::warning("IneffectiveField", format!("{path}: nothing reads this field; remove it")))
+        .collect();
+    let processing = actor.spec.processing_timeout().as_secs();
+    if let Some(grace) = actor.spec.timeout.graceful_shutdown
+        && grace > 0
+        && u64::from(grace) < processing
+    {
+        let text = format!(
+            "spec.timeout.gracefulShutdown: pods are killed after {grace} s, but one call may take {processing} s \
+             (spec.timeout.processing), so that calls may be cut off and made again; remove the field, or set at least \
+             {}",
+            processing + 30
+        );
+        notes.push(Note::warning("GracePeriodTooShort", text));
+    }
+    notes
+}
+
 /// SQS takes fewer names than Kubernetes (contract operator §1.6).
 fn queue_name_problem(transport: &Transport, actor: &Actor) -> Option<String> {
     let Broker::Sqs(_) = transport.broker else {
@@ -80,9 +103,41 @@ pub(super) fn deletion_policy(object: &AsyncActor) -> DeletionPolicy {
 mod tests {
     use serde_json::json;
 
-    use super::deletion_policy;
+    use super::{advice, deletion_policy};
     use crate::queues::DeletionPolicy;
-    use crate::resource::AsyncActor;
+    use crate::resource::{Actor, AsyncActor};
+
+    #[test]
+    fn what_does_nothing_and_what_kills_calls_is_told() {
+        let reasons = |fields: serde_json::Value| {
+            let mut spec = json!({"transport": "t", "workload": {"template": {}}});
+            for (key, value) in fields.as_object().unwrap() {
+                spec[key] = value.clone();
+            }
+            let object = AsyncActor {
+                spec,
+                ..AsyncActor::default()
+            };
+            let actor = Actor::read(&object).unwrap();
+            advice(&object, &actor)
+                .into_iter()
+                .map(|note| (note.is_warning, note.reason))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(json!({})), []);
+        assert_eq!(
+            reasons(json!({"timeout": {"processing": 30, "gracefulShutdown": 30}})),
+            []
+        );
+        assert_eq!(reasons(json!({"timeout": {"gracefulShutdown": 0}})), []);
+        assert_eq!(
+            reasons(json!({"timeout": {"processing": 31, "gracefulShutdown": 30}, "socket": {"path": "/x"}})),
+            [
+                (true, "IneffectiveField".to_owned()),
+                (true, "GracePeriodTooShort".to_owned())
+            ]
+        );
+    }
 
     #[test]
     fn the_annotation_wins_over_the_field_and_nonsense_deletes_nothing() {

@@ -30,7 +30,9 @@ impl Controller {
             return Ok(());
         };
         if live.actor.is_none() && is_ours(actor, &live.body()) {
-            self.applier.merge(&place, &adoption::mark(actor)).await?;
+            self.applier
+                .merge(&place, &adoption::mark(actor, actor.generation))
+                .await?;
         }
         Ok(())
     }

@@ -51,9 +51,15 @@ pub(super) struct Refusal {
 }
 
 impl Memory {
-    /// The object is gone: what was applied to it no longer matters.
+    /// The object is gone: what was applied to it no longer matters. How often it was put right or refused still does,
+    /// lest somebody who deletes it again and again keeps us busy.
     pub(super) fn forget(&self, key: &ObjectKey) {
-        if let Some(known) = self.state().get_mut(key) {
+        let mut objects = self.state();
+        if let Some(known) = objects.get_mut(key) {
+            if known.refusal.is_none() && known.repaired.is_none() {
+                objects.remove(key);
+                return;
+            }
             known.fingerprint.clear();
             known.version.clear();
         }
@@ -61,9 +67,10 @@ impl Memory {
 
     /// The actor is gone.
     pub(super) fn forget_actor(&self, namespace: &str, name: &str) {
-        // Names of its other objects begin or end with the actor's; what is forgotten too much costs one comparison.
+        // Those that it has beside objects of its own name: the ServiceAccount, and what KEDA logs in with.
+        let others = [format!("asya-{name}"), format!("{name}-trigger-auth")];
         self.state()
-            .retain(|key, _| key.namespace != namespace || !key.name.contains(name));
+            .retain(|key, _| key.namespace != namespace || (key.name != name && !others.contains(&key.name)));
     }
 
     /// What is known of one object; nothing at first.
@@ -86,5 +93,57 @@ impl Remembered {
     /// Whether the watch may not have told of it yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.applied.is_some_and(|at| at.elapsed() < WATCH_LAG)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::{Memory, ObjectKey};
+    use crate::desired::Kind;
+
+    #[test]
+    fn an_actor_that_goes_takes_nothing_of_others_along() {
+        let memory = Memory::default();
+        let object = |kind, name: &str| ObjectKey {
+            kind,
+            namespace: "here".into(),
+            name: name.into(),
+        };
+        let names = ["a", "asya-a", "a-trigger-auth", "a-b", "ba", "asya-runtime"];
+        for name in names {
+            memory.change(&object(Kind::Deployment, name), |known| known.repairs = 1);
+        }
+        memory.forget_actor("there", "a");
+        memory.forget_actor("here", "a");
+        let left: Vec<u32> = names
+            .iter()
+            .map(|name| memory.get(&object(Kind::Deployment, name)).repairs)
+            .collect();
+        assert_eq!(left, [0, 0, 0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn of_an_object_that_is_gone_only_the_repairs_are_remembered() {
+        let memory = Memory::default();
+        let [calm, fought_for] = ["calm", "fought-for"].map(|name| ObjectKey {
+            kind: Kind::Deployment,
+            namespace: "here".into(),
+            name: name.into(),
+        });
+        for key in [&calm, &fought_for] {
+            memory.change(key, |known| known.fingerprint = "of what was applied".into());
+        }
+        memory.change(&fought_for, |known| {
+            known.repairs = 3;
+            known.repaired = Some(Instant::now());
+        });
+        for key in [&calm, &fought_for] {
+            memory.forget(key);
+            assert_eq!(memory.get(key).fingerprint, "");
+        }
+        assert_eq!(memory.get(&fought_for).repairs, 3);
+        assert_eq!(memory.state().len(), 1);
     }
 }

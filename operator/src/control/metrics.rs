@@ -45,6 +45,14 @@ pub(super) fn active(change: f64) {
     gauge!("controller_runtime_active_workers", "controller" => NAME).increment(change);
 }
 
+/// A pass ended by a panic, before it could say how it ended.
+pub(super) fn panicked() {
+    counter!("controller_runtime_reconcile_total", "controller" => NAME, "result" => "error").increment(1);
+    counter!("controller_runtime_reconcile_errors_total", "controller" => NAME).increment(1);
+    counter!("workqueue_retries_total", "name" => NAME).increment(1);
+    active(-1.0);
+}
+
 /// An actor was put on the work queue.
 pub(super) fn queued() {
     counter!("workqueue_adds_total", "name" => NAME).increment(1);

@@ -14,6 +14,7 @@ mod collisions;
 mod compare;
 mod deletion;
 mod events;
+mod former_queue;
 mod judge;
 mod left_behind;
 mod memory;
@@ -24,13 +25,16 @@ mod reconcile;
 mod rollouts;
 mod round;
 mod status_writer;
+mod turns;
 mod verdicts;
 mod view;
 mod work_queue;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +50,9 @@ use crate::report::Observer;
 const FAREWELL: Duration = Duration::from_secs(10);
 /// How long the API server may take to say its version.
 const GREETING: Duration = Duration::from_secs(10);
+/// Pauses until it is asked again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a deletion waits for a broker that is away, unless [`Settings::deletion_patience`] says otherwise.
 pub const DELETION_PATIENCE: Duration = Duration::from_mins(10);
@@ -104,7 +111,10 @@ pub async fn run(
         [] => vec![Scope::Cluster],
         names => names.iter().cloned().map(Scope::Namespace).collect(),
     };
-    let server_minor = server_minor(&client).await;
+    let server_minor = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        minor = server_minor(&client) => minor,
+    };
     let controller = Arc::new(Controller::new(client.clone(), settings, parts, server_minor));
     let wakes = Wakes {
         view: controller.view.clone(),
@@ -143,7 +153,14 @@ async fn work(controller: &Arc<Controller>, shutdown: &CancellationToken) {
         while passes.try_join_next().is_some() {}
         let controller = controller.clone();
         passes.spawn(async move {
-            controller.look_at(&key).await;
+            // A defect that one actor brings to light must not silence that actor for ever.
+            let passed = AssertUnwindSafe(controller.look_at(&key)).catch_unwind().await;
+            if passed.is_err() {
+                tracing::error!(actor = %key, "a pass panicked and is made again; this is a defect of the operator");
+                metrics::panicked();
+                controller.queue.done(&key, Some(controller.pause_after_failure(&key)));
+                controller.told(&key);
+            }
             drop(place);
         });
     }
@@ -153,17 +170,29 @@ async fn work(controller: &Arc<Controller>, shutdown: &CancellationToken) {
     }
 }
 
-/// The minor version of the API server; 0 if it does not say. It decides whether native sidecars can be asked for.
+/// The minor version of the API server, asked for until it is known: pod templates and disruption budgets depend on it,
+/// and must not change to and fro because a server was slow once. 0 if the server never says it to us.
 async fn server_minor(client: &kube::Client) -> u32 {
-    match tokio::time::timeout(GREETING, client.apiserver_version()).await {
-        Ok(Ok(version)) => {
-            let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().unwrap_or(0)
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the API server does not say its version");
-            0
-        }
-        Err(_) => 0,
+    let mut attempts = 0;
+    loop {
+        let problem = match tokio::time::timeout(GREETING, client.apiserver_version()).await {
+            Ok(Ok(version)) => {
+                let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+                return digits.parse().unwrap_or_default();
+            }
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403 | 404) => {
+                tracing::warn!(
+                    error = status.message,
+                    "the API server does not tell its version (GET /version, role system:public-info-viewer), so the \
+                     oldest one is assumed"
+                );
+                return 0;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {GREETING:?}"),
+        };
+        attempts += 1;
+        tracing::warn!(error = problem, "the API server does not say its version; asking again");
+        tokio::time::sleep(backoff::delay(attempts, FIRST_PAUSE, LONGEST_PAUSE)).await;
     }
 }

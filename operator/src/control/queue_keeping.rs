@@ -48,6 +48,8 @@ struct Kept {
     /// When to look again.
     check_at: Option<Instant>,
     failure: Option<BrokerFailure>,
+    /// Why it is not known to be there, if the last question for its depth told so.
+    misses: Option<String>,
     depth: Option<QueueDepth>,
     depth_at: Option<Instant>,
 }
@@ -119,18 +121,20 @@ impl QueueKeeper {
                 ..Kept::default()
             };
         }
-        let note = if self.manages && kept.is_due() {
-            let existed =
-                recorded.is_some_and(|known| known.transport == transport.name && known.name == queue.name);
-            self.ensure(&mut kept, transport, &queue, existed).await
-        } else {
-            None
-        };
-        if kept.failure.is_none() && kept.depth_at.is_none_or(|at| at.elapsed() >= self.refresh) {
+        let existed =
+            recorded.is_some_and(|known| known.transport == transport.name && known.name == queue.name);
+        let mut note = None;
+        if self.manages && kept.is_due() {
+            note = self.ensure(&mut kept, transport, &queue, existed).await;
+        }
+        self.ask_depth(&mut kept, transport, &queue).await;
+        // Whoever deleted it since the last check left the actor without a way to get messages.
+        if self.manages && kept.misses.is_some() && kept.failure.is_none() {
+            note = self.ensure(&mut kept, transport, &queue, true).await.or(note);
             self.ask_depth(&mut kept, transport, &queue).await;
         }
         let seen = Seen {
-            verdict: verdict(&kept),
+            verdict: self.verdict(&kept),
             depth: kept.depth,
             is_there: kept.found.is_some(),
             note,
@@ -160,6 +164,9 @@ impl QueueKeeper {
         match self.queues.ensure(transport, queue).await {
             Ok(ensured) => {
                 kept.failure = None;
+                if kept.misses.take().is_some() {
+                    kept.depth_at = None;
+                }
                 kept.check_at = self
                     .check_interval
                     .map(|interval| Instant::now() + jittered(interval));
@@ -214,14 +221,28 @@ impl QueueKeeper {
             .cloned()
     }
 
-    /// A broker that does not say how full a queue is keeps what it said last; whether it is well is asked right away.
+    /// Asks how full the queue is, if it is time. A broker that does not say keeps what it said last; whether it is well
+    /// is asked at the next pass.
     async fn ask_depth(&self, kept: &mut Kept, transport: &Transport, queue: &QueueSpec) {
+        let is_time = kept.depth_at.is_none_or(|at| at.elapsed() >= self.refresh);
+        if kept.failure.is_some() || !is_time {
+            return;
+        }
         kept.depth_at = Some(Instant::now());
         match self.queues.depth(transport, queue).await {
-            Ok(depth) => kept.depth = Some(depth),
+            Ok(depth) => {
+                kept.depth = Some(depth);
+                kept.misses = None;
+            }
+            Err(QueueError::Missing(name)) => {
+                kept.depth = None;
+                kept.found = None;
+                kept.misses = Some(format!("queue {name:?} does not exist"));
+            }
             Err(error) => {
                 tracing::debug!(queue = queue.name, %error, "the broker does not say how full the queue is");
                 kept.check_at = Some(Instant::now());
+                kept.misses = (!self.manages).then(|| error.to_string());
             }
         }
     }
@@ -245,6 +266,44 @@ impl QueueKeeper {
         .max(Duration::from_millis(500))
     }
 
+    fn verdict(&self, kept: &Kept) -> Verdict {
+        if let Some(failure) = &kept.failure {
+            return Verdict {
+                holds: false,
+                reason: "QueueError",
+                message: failure.message.clone(),
+            };
+        }
+        let drift = kept.found.as_ref().and_then(|(_, drift)| drift.clone());
+        if let Some(drift) = drift {
+            return Verdict {
+                holds: true,
+                reason: "QueueConfigDrift",
+                message: drift,
+            };
+        }
+        let (holds, message) = match (&kept.misses, self.manages) {
+            (None, true) => (true, "the transport and its queue are there".to_owned()),
+            // It was made and has gone at once.
+            (Some(problem), true) => (false, problem.clone()),
+            // Where queues are somebody else's, no more is promised than that the transport is known.
+            (None, false) => (
+                true,
+                "the transport is known; its queue is not managed by the operator".to_owned(),
+            ),
+            (Some(problem), false) => (
+                true,
+                format!("the transport is known; its queue is not managed by the operator: {problem}"),
+            ),
+        };
+        let reason = if holds { "TransportValidated" } else { "QueueError" };
+        Verdict {
+            holds,
+            reason,
+            message,
+        }
+    }
+
     /// The actor is gone.
     pub(super) fn forget(&self, key: &Key) {
         self.take(key);
@@ -266,27 +325,5 @@ impl Kept {
             Some(failure) => failure.until <= now,
             None => self.found.is_none() || self.check_at.is_some_and(|at| at <= now),
         }
-    }
-}
-
-fn verdict(kept: &Kept) -> Verdict {
-    if let Some(failure) = &kept.failure {
-        return Verdict {
-            holds: false,
-            reason: "QueueError",
-            message: failure.message.clone(),
-        };
-    }
-    match &kept.found {
-        Some((_, Some(drift))) => Verdict {
-            holds: true,
-            reason: "QueueConfigDrift",
-            message: drift.clone(),
-        },
-        _ => Verdict {
-            holds: true,
-            reason: "TransportValidated",
-            message: "the transport and its queue are there".to_owned(),
-        },
     }
 }

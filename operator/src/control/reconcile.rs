@@ -13,13 +13,14 @@ use tokio::time::Instant;
 
 use super::apply::{Applier, describe, is_unprocessable};
 use super::collisions::Claims;
-use super::deletion::Release;
 use super::events::{Events, Note};
-use super::judge::{Judgement, judge};
+use super::former_queue::{FormerQueues, is_rolled_out};
+use super::judge::{Judgement, advice, judge};
 use super::memory::Memory;
 use super::queue_keeping::{QueueKeeper, Seen, queue_spec};
 use super::rollouts::Rollouts;
 use super::status_writer::StatusWriter;
+use super::turns::Turns;
 use super::verdicts::{
     conflict, invalid, no_transport, previous_scaling, transport_known, unreadable, waiting,
 };
@@ -39,8 +40,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A pass that takes longer is given up and made again.
 const LONGEST_PASS: Duration = Duration::from_mins(2);
-/// How often a queue that was left is looked at, until it can go.
-const LEFT_QUEUE: Duration = Duration::from_secs(15);
 
 /// Everything that passes share.
 pub(super) struct Controller {
@@ -56,6 +55,9 @@ pub(super) struct Controller {
     pub(super) writer: StatusWriter,
     pub(super) events: Events,
     pub(super) deletions: super::deletion::Deletions,
+    pub(super) former_queues: FormerQueues,
+    /// For which generation a person was told what is odd about an actor.
+    advised: Mutex<HashMap<Key, i64>>,
     pub(super) rollouts: Rollouts,
     pub(super) secrets: KubeSecrets,
     pub(super) user_names: Mutex<HashMap<(String, String), (Instant, bool)>>,
@@ -66,7 +68,7 @@ pub(super) struct Controller {
     /// Actors that existed at the start and have not been told of yet; `None` once all have.
     untold: Mutex<Option<HashSet<Key>>>,
     /// The runtime script of one namespace is written by one pass at a time.
-    pub(super) scripts: tokio::sync::Mutex<()>,
+    pub(super) scripts: Turns,
     pub(super) server_minor: u32,
 }
 
@@ -91,12 +93,14 @@ impl Controller {
                 client: client.clone(),
             },
             deletions: super::deletion::Deletions::default(),
+            former_queues: FormerQueues::default(),
+            advised: Mutex::default(),
             queue: Arc::default(),
             user_names: Mutex::default(),
             finalized: Mutex::default(),
             failures: Mutex::default(),
             untold: Mutex::default(),
-            scripts: tokio::sync::Mutex::default(),
+            scripts: Turns::default(),
             client,
             settings,
             parts,
@@ -141,7 +145,7 @@ impl Controller {
             }
             // The server finds the object itself so wrong that it takes neither status nor finalizer: only a change of
             // the object can help.
-            Ok(Err(error)) if is_unprocessable(&error) => {
+            Ok(Err(error)) if is_unprocessable(&error) && is_about_actors(&error) && !self.is_going(key) => {
                 tracing::warn!(actor = %key, error = describe(&error), "the API server takes no change of the actor");
                 if let Some(object) = self.view.actor(key) {
                     self.events
@@ -165,14 +169,20 @@ impl Controller {
         self.told(key);
     }
 
-    fn pause_after_failure(&self, key: &Key) -> Duration {
+    /// A deletion is tried again whatever is said: it has to come to its end.
+    fn is_going(&self, key: &Key) -> bool {
+        let actor = self.view.actor(key);
+        actor.is_some_and(|actor| actor.metadata.deletion_timestamp.is_some())
+    }
+
+    pub(super) fn pause_after_failure(&self, key: &Key) -> Duration {
         let mut failures = locked(&self.failures);
         let attempts = failures.entry(key.clone()).or_default();
         *attempts += 1;
         backoff::delay(*attempts, FIRST_PAUSE, LONGEST_PAUSE)
     }
 
-    fn told(&self, key: &Key) {
+    pub(super) fn told(&self, key: &Key) {
         let mut untold = locked(&self.untold);
         if let Some(actors) = untold.as_mut() {
             actors.remove(key);
@@ -234,6 +244,8 @@ impl Controller {
         self.writer.forget(key);
         self.rollouts.observed(key, None);
         self.deletions.forget(key);
+        self.former_queues.forget(key);
+        locked(&self.advised).remove(key);
         self.memory.forget_actor(&key.namespace, &key.name);
         self.parts.observer.deleted(&key.namespace, &key.name);
     }
@@ -247,6 +259,8 @@ impl Controller {
         workload: Verdict,
         transport: Verdict,
     ) -> Result<Option<Duration>, kube::Error> {
+        // Whatever it was about to roll, it does not now.
+        self.rollouts.observed(key, None);
         let mut seen = self.refused(key, workload, transport);
         let previous = self.previous(key, object);
         self.repeat(key, &previous, &mut seen);
@@ -267,7 +281,7 @@ impl Controller {
                 };
                 Some((kind, self.view.object(&place)?))
             });
-        seen.counts = known.as_ref().and_then(|(kind, live)| counts(*kind, live));
+        seen.counts = known.as_ref().map(|(kind, live)| counts(*kind, live));
         seen.workload_reference = known.map(|(kind, _)| reference(kind, key));
         seen.queue_reference.clone_from(&previous.queue_ref);
     }
@@ -311,7 +325,7 @@ impl Controller {
             self.events.publish(object, note).await;
         }
         let objects = self.write(key, actor, transport, &previous).await?;
-        let counts = objects.live.as_ref().and_then(|live| counts(objects.kind, live));
+        let counts = objects.live.as_ref().map(|live| counts(objects.kind, live));
         let place = ObjectKey {
             kind: objects.kind,
             namespace: key.namespace.clone(),
@@ -324,22 +338,24 @@ impl Controller {
         if is_current {
             self.rollouts.observed(key, counts.as_ref());
         }
-        let is_rolled_out = is_current
+        let pods = self.view.pods(key);
+        // A workload that could not be written, or not yet, still makes pods that use the former queue.
+        let is_unused = objects.is_written
+            && is_current
             && counts
                 .as_ref()
-                .is_none_or(|counts| counts.is_observed && counts.updated == counts.total);
+                .is_some_and(|counts| is_rolled_out(counts, &pods));
         let own = QueueReference {
             transport: transport.name.clone(),
             name: queue_spec(actor, transport).name,
         };
         let (queue_reference, left) = self
-            .leave_old_queue(
+            .leave_former_queue(
                 key,
                 object,
-                previous.queue_ref.as_ref(),
-                own,
-                is_there,
-                is_rolled_out,
+                actor,
+                (previous.queue_ref.as_ref(), own),
+                (is_there, is_unused),
             )
             .await;
         for note in objects.notes {
@@ -351,7 +367,7 @@ impl Controller {
             scaling: objects.scaling,
             workload_reference: objects.live.as_ref().map(|_| reference(objects.kind, key)),
             counts,
-            pods: self.view.pods(key),
+            pods,
             scaler_desired: self.view.scaler_desired(key),
             queue: depth,
             queue_reference,
@@ -361,49 +377,6 @@ impl Controller {
             .into_iter()
             .flatten()
             .min())
-    }
-
-    /// After a change of transport or of the queue's name: the old queue goes as at a deletion, once nobody consumes it
-    /// any more. Gives the queue to record, and when to look again.
-    async fn leave_old_queue(
-        &self,
-        key: &Key,
-        object: &AsyncActor,
-        recorded: Option<&QueueReference>,
-        own: QueueReference,
-        is_there: bool,
-        is_rolled_out: bool,
-    ) -> (Option<QueueReference>, Option<Duration>) {
-        let old = match recorded {
-            None => {
-                return (
-                    (is_there && self.settings.defaults.manages_queues).then_some(own),
-                    None,
-                );
-            }
-            Some(old) if *old == own => return (Some(own), None),
-            Some(old) => old,
-        };
-        if !is_there {
-            return (Some(old.clone()), None);
-        }
-        if !is_rolled_out {
-            return (Some(old.clone()), Some(LEFT_QUEUE));
-        }
-        match self
-            .release(key, object, old, super::judge::deletion_policy(object))
-            .await
-        {
-            Release::Over(note) => {
-                self.deletions.forget(key);
-                self.events.publish(object, note).await;
-                (Some(own), None)
-            }
-            Release::Later(reason, wait) => {
-                tracing::info!(actor = %key, reason, "a queue that is no longer used was not deleted yet");
-                (Some(old.clone()), Some(wait))
-            }
-        }
     }
 
     /// Before anything is made that must not outlive the actor.
@@ -449,10 +422,24 @@ impl Controller {
         previous: &Status,
         seen: &Observation,
     ) -> Result<Option<Duration>, kube::Error> {
+        self.advise(key, object, actor, previous).await;
         let now = Timestamp::now();
         let next = status::assess(actor, previous, seen, now);
         self.show(key, object, previous, &next).await?;
         Ok(status::reassess_after(actor, &next, seen, now))
+    }
+
+    /// Tells once for each generation what is odd about a manifest, though it is honoured. A status without a queue is a
+    /// new one's or a predecessor's, who told nothing.
+    async fn advise(&self, key: &Key, object: &AsyncActor, actor: &Actor, previous: &Status) {
+        let is_known = previous.observed_generation == Some(actor.generation) && previous.queue_ref.is_some();
+        let told = locked(&self.advised).insert(key.clone(), actor.generation);
+        if is_known || told == Some(actor.generation) {
+            return;
+        }
+        for note in advice(object, actor) {
+            self.events.publish(object, note).await;
+        }
     }
 
     /// Writes the status if it changed, with its events, and tells the observer.
@@ -494,8 +481,8 @@ pub(super) fn is_ours(actor: &Actor, body: &Value) -> bool {
     ownership::ownership(&actor.name, &actor.uid, body) == ownership::Ownership::Ours
 }
 
-pub(super) fn counts(kind: Kind, live: &Live) -> Option<WorkloadCounts> {
-    Some(WorkloadCounts::read(kind, &live.body()))
+pub(super) fn counts(kind: Kind, live: &Live) -> WorkloadCounts {
+    WorkloadCounts::read(kind, &live.body())
 }
 
 pub(super) fn reference(kind: Kind, key: &Key) -> ObjectReference {
@@ -506,6 +493,15 @@ pub(super) fn reference(kind: Kind, key: &Key) -> ObjectReference {
         name: key.name.clone(),
         namespace: key.namespace.clone(),
     }
+}
+
+/// Whether it is the actor itself that the API server refused, and not another object.
+fn is_about_actors(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let details = status.details.as_ref();
+    details.is_some_and(|details| details.kind == "AsyncActor")
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

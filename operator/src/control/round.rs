@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::adoption::{self, Standing};
-use super::apply::{Applied, ApplyError, describe};
+use super::apply::{Applied, ApplyError, describe, differs};
 use super::backoff;
 use super::events::Note;
 use super::reconcile::{Controller, is_ours, locked, workload_kind};
@@ -22,6 +22,10 @@ use crate::status::{Status, Verdict};
 
 /// How long it is taken for granted whether a Secret holds a user name.
 const SECRET_FRESH: Duration = Duration::from_mins(5);
+/// How long what was known of a Secret is kept, for the time that it cannot be read.
+const SECRET_FORGOTTEN: Duration = Duration::from_hours(1);
+/// How long one pass keeps others of its namespace from writing the runtime script.
+const SCRIPT_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a workload asks for its turn in an upgrade.
 const TURN: Duration = Duration::from_secs(10);
 /// How soon taking an object over is tried again.
@@ -33,6 +37,8 @@ pub(super) struct Objects {
     pub(super) workload: Verdict,
     /// `ScalingReady`; `None` while scaling is manual.
     pub(super) scaling: Option<Verdict>,
+    /// Whether the workload has been written as it is wanted now: it neither stays as it was nor waits for its turn.
+    pub(super) is_written: bool,
     /// The workload as it was seen last.
     pub(super) live: Option<Arc<Live>>,
     /// What it is.
@@ -84,8 +90,11 @@ impl Controller {
             notes: Vec::new(),
             again: None,
             wanted: HashSet::new(),
+            is_written: false,
             is_taken_over: standing != Standing::Ours,
+            seen_generation: previous.observed_generation.unwrap_or(actor.generation),
         };
+        round.want(&desired);
         if !actor.spec.scaling.enabled {
             round.delete_scalers(previous).await?;
         }
@@ -100,11 +109,11 @@ impl Controller {
         }
         let is_there = workload.is_ok() || body.is_some();
         let scaling = round.scaling(&desired, is_there, workload.as_ref().err()).await;
-        let is_settled = workload.is_ok() && desired.scaler.is_ok();
-        if is_settled {
-            round.delete_unwanted().await?;
+        if workload.is_ok() {
+            let is_scaling_settled = scaling.as_ref().is_none_or(|scaling| scaling.holds);
+            round.delete_unwanted(is_scaling_settled).await?;
         }
-        let (notes, again) = (round.notes, round.again);
+        let (notes, again, is_written) = (round.notes, round.again, round.is_written);
         let live = self.view.object(&ObjectKey {
             kind,
             namespace: key.namespace.clone(),
@@ -126,6 +135,7 @@ impl Controller {
         Ok(Objects {
             workload,
             scaling,
+            is_written,
             live,
             kind,
             notes,
@@ -168,7 +178,10 @@ impl Controller {
             // Whoever needs the password reports that it cannot be read.
             Err(_) => known.is_some_and(|(_, has)| has),
         };
-        locked(&self.user_names).insert(place, (Instant::now(), has));
+        let mut names = locked(&self.user_names);
+        // Whoever still needs a Secret asks again and again.
+        names.retain(|_, (at, _)| at.elapsed() < SECRET_FORGOTTEN);
+        names.insert(place, (Instant::now(), has));
         has
     }
 }
@@ -180,14 +193,26 @@ struct Round<'a> {
     actor: &'a Actor,
     notes: Vec<Note>,
     again: Option<Duration>,
+    /// Everything that should exist, whether it could be written or not.
     wanted: HashSet<ObjectKey>,
+    is_written: bool,
     /// Whether the workload is a predecessor's, so that other objects may be too.
     is_taken_over: bool,
+    /// Generation of the actor that was processed last, by us or by a predecessor.
+    seen_generation: i64,
 }
 
 impl Round<'_> {
+    /// Before anything is tried: what cannot be written is no less wanted for that.
+    fn want(&mut self, desired: &desired::Desired) {
+        let parts = [Ok(&desired.common), desired.workload.as_ref(), desired.scaler.as_ref()];
+        for object in parts.into_iter().flatten().flatten() {
+            self.wanted.insert(self.object_key(object.kind, &object.name));
+        }
+    }
+
     /// Whether an object is a predecessor's and stays as it is for now; it is marked as taken over, or freed from the
-    /// predecessor's hold if its time has come.
+    /// predecessor's hold if its time has come. That of a scaler has come with that of the workload.
     async fn keeps(&mut self, key: &ObjectKey) -> Result<bool, kube::Error> {
         let applier = &self.controller.applier;
         let Some(live) = applier.find(key).await? else {
@@ -195,13 +220,9 @@ impl Round<'_> {
         };
         match adoption::standing(self.actor, &live.body()) {
             Standing::Ours => Ok(false),
-            Standing::Adopted => Ok(true),
-            Standing::Due => {
-                applier.take_over(key).await?;
-                Ok(false)
-            }
-            Standing::Found => {
-                applier.merge(key, &adoption::mark(self.actor)).await?;
+            Standing::Adopted if self.is_taken_over => Ok(true),
+            Standing::Found if self.is_taken_over => {
+                applier.merge(key, &adoption::mark(self.actor, self.seen_generation)).await?;
                 let text = format!(
                     "took over {} {:?}; it stays as it is until the actor changes",
                     key.kind.names().1,
@@ -210,18 +231,30 @@ impl Round<'_> {
                 self.notes.push(Note::normal("WorkloadAdopted", text));
                 Ok(true)
             }
+            Standing::Found | Standing::Adopted | Standing::Due => {
+                applier.take_over(key).await?;
+                Ok(false)
+            }
         }
     }
 
-    /// What stands before the workload: the runtime script, and the common objects. A PodDisruptionBudget that cannot be
+    /// What stands before the workload: the runtime script, and the common objects. A `PodDisruptionBudget` that cannot be
     /// written holds nothing up.
     async fn prepare(&mut self, common: &[Object]) -> Result<String, String> {
         if self.actor.spec.workload.runtime == asya_manifest::RuntimeKind::Python {
             let script = &self.controller.settings.defaults.script;
             let object = desired::runtime_config_map(&self.key.namespace, script);
-            let one_at_a_time = self.controller.scripts.lock().await;
-            let applied = self.controller.applier.apply(None, &object, false).await;
+            let one_at_a_time = self.controller.scripts.take(&self.key.namespace).await;
+            let applying = self.controller.applier.apply(None, &object, false);
+            let applied = tokio::time::timeout(SCRIPT_PATIENCE, applying).await;
             drop(one_at_a_time);
+            let Ok(applied) = applied else {
+                self.look_again(backoff::jittered(TURN));
+                return Err(format!(
+                    "ConfigMap {:?}: no answer of the API server within {SCRIPT_PATIENCE:?}",
+                    object.name
+                ));
+            };
             self.note_refusal(applied).map_err(|error| error.to_string())?;
         }
         for object in common {
@@ -250,11 +283,12 @@ impl Round<'_> {
             let (_, kind, _) = object.kind.names();
             let is_new = is_scaled && live.is_none();
             if object.kind.is_workload()
+                // Jobs never roll: they stay, or the actor itself has changed.
+                && object.kind != Kind::Job
                 && let Some(live) = live
-                && self.controller.applier.differs(self.actor, object, live)
+                && differs(self.actor, object, live)
                 && !self.controller.rollouts.may_roll(self.key, self.actor, live)
             {
-                self.wanted.insert(self.object_key(object.kind, &object.name));
                 self.look_again(backoff::jittered(TURN));
                 text = format!("{kind} {:?} waits for its turn to be upgraded", object.name);
                 continue;
@@ -264,9 +298,10 @@ impl Round<'_> {
                 .await
                 .map_err(|error| error.to_string())?;
             if object.kind.is_workload() {
+                self.is_written = !matches!(applied, Applied::Kept | Applied::Replacing);
                 text = match applied {
                     Applied::Kept => format!(
-                        "{kind} {:?} was taken over; it is written when the actor changes",
+                        "{kind} {:?} stays as it is; it is written when the actor changes",
                         object.name
                     ),
                     _ => format!("{kind} {:?} is as it should be", object.name),
@@ -370,10 +405,12 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Objects of this actor that are no longer wanted, e.g. the workload of another kind (contract operator §7.4).
-    async fn delete_unwanted(&mut self) -> Result<(), kube::Error> {
+    /// Objects of this actor that are no longer wanted, e.g. the workload of another kind (contract operator §7.4). While
+    /// the scaler is not what it should be, only workloads go: the scaler that there is may need the rest.
+    async fn delete_unwanted(&mut self, is_scaling_settled: bool) -> Result<(), kube::Error> {
         for (key, live) in self.controller.view.children(self.key) {
-            if !self.wanted.contains(&key) && is_ours(self.actor, &live.body()) {
+            let may_go = is_scaling_settled || key.kind.is_workload();
+            if may_go && !self.wanted.contains(&key) && is_ours(self.actor, &live.body()) {
                 self.controller.applier.delete(&key, Some(&live.uid)).await?;
             }
         }
@@ -382,8 +419,8 @@ impl Round<'_> {
 
     async fn apply(&mut self, object: &Object, is_new: bool) -> Result<Applied, ApplyError> {
         let key = self.object_key(object.kind, &object.name);
-        self.wanted.insert(key.clone());
-        if self.is_taken_over {
+        // What of a takeover is missing after the workload was written is seen from the scaler itself.
+        if self.is_taken_over || key.kind.is_scaler() {
             match self.keeps(&key).await {
                 Ok(false) => {}
                 Ok(true) => return Ok(Applied::Kept),

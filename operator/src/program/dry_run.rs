@@ -171,9 +171,9 @@ impl Conditions {
 fn desired(actor: &Actor, prepared: &Prepared, conditions: &mut Conditions) -> Option<Desired> {
     let broken = broken_rules(actor);
     if !broken.is_empty() {
-        broken
-            .iter()
-            .for_each(|rule| conditions.add("WorkloadReady", Err("ValidationError"), rule));
+        for rule in &broken {
+            conditions.add("WorkloadReady", Err("ValidationError"), rule);
+        }
         return None;
     }
     let registry: &Registry = &prepared.registry;

@@ -61,7 +61,7 @@ impl Lease {
             seen: None,
             renewed: Instant::now(),
         };
-        lease.show(false);
+        Self::show(false);
         lease
     }
 
@@ -76,7 +76,7 @@ impl Lease {
         loop {
             let news = match self.turn(GIVING_UP).await {
                 Ok(()) => {
-                    self.show(true);
+                    Self::show(true);
                     return;
                 }
                 Err(Miss::Held(holder)) => format!("the lease is held by {holder}; waiting for it"),
@@ -101,7 +101,7 @@ impl Lease {
             let reason = match self.turn(left).await {
                 Ok(()) => continue,
                 Err(Miss::Held(holder)) => {
-                    self.show(false);
+                    Self::show(false);
                     return format!("it is held by {holder}");
                 }
                 Err(Miss::Overtaken) => "it was changed by somebody else".to_owned(),
@@ -110,7 +110,7 @@ impl Lease {
             };
             tracing::warn!(lease = NAME, "the lease could not be renewed: {reason}");
             if self.renewed.elapsed() >= GIVING_UP {
-                self.show(false);
+                Self::show(false);
                 return format!("it could not be renewed for {} s: {reason}", GIVING_UP.as_secs());
             }
         }
@@ -118,7 +118,7 @@ impl Lease {
 
     /// Gives it back, so that another replica need not wait until it expires. Only when all work has ended.
     pub(super) async fn release(self) {
-        self.show(false);
+        Self::show(false);
         match timeout(RELEASING, self.give_back()).await {
             Ok(Ok(true)) => tracing::info!(lease = NAME, "the lease is given back"),
             Ok(Ok(false)) => tracing::warn!(lease = NAME, "the lease is not ours any more"),
@@ -146,7 +146,7 @@ impl Lease {
         Ok(true)
     }
 
-    fn show(&self, holds: bool) {
+    fn show(holds: bool) {
         metrics::gauge!(MASTER_STATUS, "name" => NAME).set(f64::from(u8::from(holds)));
     }
 

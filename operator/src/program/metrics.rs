@@ -64,57 +64,57 @@ const METRICS: &[Metric] = &[
         &["controller"],
         "Passes that failed",
     )
-    .from_start(CONTROLLER),
+    .with_first(CONTROLLER),
     metric(
         "controller_runtime_reconcile_time_seconds",
         Histogram(RECONCILE_SECONDS),
         &["controller"],
         "Time of one pass",
     )
-    .from_start(CONTROLLER),
+    .with_first(CONTROLLER),
     metric(
         "controller_runtime_max_concurrent_reconciles",
         Gauge,
         &["controller"],
         "Most actors that are worked on at a time",
     )
-    .from_start(CONTROLLER),
+    .with_first(CONTROLLER),
     metric(
         "controller_runtime_active_workers",
         Gauge,
         &["controller"],
         "Actors that are worked on",
     )
-    .from_start(CONTROLLER),
-    metric("workqueue_depth", Gauge, &["name"], "Actors that wait for a pass").from_start(NAME),
+    .with_first(CONTROLLER),
+    metric("workqueue_depth", Gauge, &["name"], "Actors that wait for a pass").with_first(NAME),
     metric(
         "workqueue_adds_total",
         Counter,
         &["name"],
         "Actors put into the queue",
     )
-    .from_start(NAME),
+    .with_first(NAME),
     metric(
         "workqueue_queue_duration_seconds",
         Histogram(QUEUE_SECONDS),
         &["name"],
         "How long an actor waits before its pass",
     )
-    .from_start(NAME),
+    .with_first(NAME),
     metric(
         "workqueue_work_duration_seconds",
         Histogram(QUEUE_SECONDS),
         &["name"],
         "Time of one pass",
     )
-    .from_start(NAME),
+    .with_first(NAME),
     metric(
         "workqueue_retries_total",
         Counter,
         &["name"],
         "Actors put back after a failed pass",
     )
-    .from_start(NAME),
+    .with_first(NAME),
     metric(
         REST_CLIENT_REQUESTS,
         Counter,
@@ -145,7 +145,7 @@ const METRICS: &[Metric] = &[
         &[],
         "Queues that were missing and have been made again",
     )
-    .from_start(&[]),
+    .with_first(&[]),
     metric(
         "asya_operator_broker_errors_total",
         Counter,
@@ -194,7 +194,7 @@ const fn metric(
 }
 
 impl Metric {
-    const fn from_start(mut self, labels: &'static [(&'static str, &'static str)]) -> Self {
+    const fn with_first(mut self, labels: &'static [(&'static str, &'static str)]) -> Self {
         self.first = Some(labels);
         self
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use asya_program::{Exit, Reading, Signals};
 use kube::Client;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::actors::Actors;
@@ -21,6 +21,9 @@ use crate::report::{self, Observer, Reporter};
 
 /// How long passes that have begun may take to end; with the release of the lease well below the 30 s of a pod.
 const DRAINING: Duration = Duration::from_secs(18);
+
+/// How long what they began at a broker may take to end after that.
+const SETTLING: Duration = Duration::from_secs(6);
 
 /// Says what is wrong, or runs until a signal or a failure ends it.
 pub(super) fn start(reading: Reading<Prepared>, flags: &Flags) -> Ending {
@@ -150,7 +153,9 @@ impl Operator {
             namespaces = namespaces(&prepared),
             "working"
         );
-        let mut working = tokio::spawn(control(connected, prepared, actors, shutdown.clone()));
+        let brokers = Arc::new(brokers(&connected, &prepared)?);
+        let controlling = control(connected, prepared, Arc::clone(&brokers), actors, shutdown.clone());
+        let mut working = tokio::spawn(controlling);
         let ended = tokio::select! {
             ended = &mut working => Some(ended),
             reason = hold(lease.as_mut()) => return Ok(lost(&reason)),
@@ -162,22 +167,26 @@ impl Operator {
         phase.send_replace(Phase::Ending);
         shutdown.cancel();
         let limit = Instant::now() + DRAINING;
-        let ended = match ended {
-            Some(ended) => Some(ended),
-            None => tokio::select! {
-                ended = &mut working => Some(ended),
-                reason = hold(lease.as_mut()) => return Ok(lost(&reason)),
-                () = sleep_until(limit) => {
-                    tracing::warn!("passes that have begun do not end; they are left");
-                    working.abort();
-                    None
-                }
-                again = signals.next() => {
-                    tracing::warn!(signal = again.name(), "asked again, ending at once");
-                    return Ok(Ending::Plain(Exit::Interrupted(again)));
-                }
+        let ended = if let Some(ended) = ended { Some(ended) } else { tokio::select! {
+            ended = &mut working => Some(ended),
+            reason = hold(lease.as_mut()) => return Ok(lost(&reason)),
+            () = sleep_until(limit) => {
+                tracing::warn!("passes that have begun do not end; they are left");
+                working.abort();
+                None
+            }
+            again = signals.next() => {
+                tracing::warn!(signal = again.name(), "asked again, ending at once");
+                return Ok(Ending::Plain(Exit::Interrupted(again)));
+            }
+        } };
+        // A message that came while its queue was being deleted is put back before anybody else leads.
+        tokio::select! {
+            settled = timeout(SETTLING, brokers.settled()) => if settled.is_err() {
+                tracing::warn!("what has begun at a broker does not end; it is left");
             },
-        };
+            reason = hold(lease.as_mut()) => return Ok(lost(&reason)),
+        }
         if let Some(lease) = lease {
             lease.release().await;
         }
@@ -213,28 +222,33 @@ fn namespaces(prepared: &Prepared) -> String {
     }
 }
 
+/// All brokers, as this cluster reaches them.
+fn brokers(connected: &Connected, prepared: &Prepared) -> Result<Brokers, String> {
+    let client = connected.client.clone();
+    let cluster = connected.cluster.clone();
+    let brokers = Brokers::new(Arc::new(KubeSecrets { client }), Owner { cluster });
+    match &prepared.ca_file {
+        Some(path) => brokers.trusting(path.clone()),
+        None => Ok(brokers),
+    }
+}
+
 /// The controller with all its parts; returns when it has ended.
 async fn control(
     connected: Connected,
     prepared: Prepared,
+    brokers: Arc<Brokers>,
     actors: Arc<Actors>,
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     let Connected { client, cluster } = connected;
     if let Some(address) = prepared.gateway {
-        let mut options = report::Options::new(address, cluster.clone());
+        let mut options = report::Options::new(address, cluster);
         options.token = prepared.gateway_token;
         actors.tell(Reporter::start(options, shutdown.clone()));
     }
-    let secrets = Arc::new(KubeSecrets {
-        client: client.clone(),
-    });
-    let mut brokers = Brokers::new(secrets, Owner { cluster });
-    if let Some(path) = prepared.ca_file {
-        brokers = brokers.trusting(path)?;
-    }
     let parts = control::Parts {
-        queues: Arc::new(brokers),
+        queues: brokers,
         observer: actors as Arc<dyn Observer>,
     };
     let settings = control::Settings {

@@ -72,7 +72,6 @@ mod tests {
             },
             arguments: serde_json::from_str(arguments).unwrap(),
             quorum,
-            name_template: "asya-{actor}".into(),
         }
     }
 

@@ -81,6 +81,13 @@ impl Brokers {
         self
     }
 
+    /// Waits until nothing is being done at a broker any more, also nothing whose caller has stopped waiting. A process
+    /// that ends before may take messages along that came while their queue was being deleted.
+    pub async fn settled(&self) {
+        let keepers = self.rabbits.all();
+        futures::future::join_all(keepers.iter().map(RabbitMqKeeper::settled)).await;
+    }
+
     /// As the record at a queue names the user of a queue.
     pub(super) fn owner(&self, queue: &QueueSpec) -> QueueOwner {
         QueueOwner {
@@ -119,6 +126,10 @@ impl Queues for Brokers {
                 Broker::RabbitMq(broker) => self.depth_on_rabbitmq(broker, queue).await,
                 Broker::Sqs(account) => self.depth_on_sqs(account, queue).await,
             };
+            // That a queue is missing is an answer here, no failure.
+            if matches!(depth, Err(QueueError::Missing(_))) {
+                return depth;
+            }
             counted(transport, depth)
         })
     }
@@ -204,5 +215,11 @@ impl<K: Eq + Hash, V: Clone> Pool<K, V> {
         let value = make(&key)?;
         known.insert(key, (Instant::now(), value.clone()));
         Ok(value)
+    }
+
+    /// All that are known.
+    fn all(&self) -> Vec<V> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().map(|(_, value)| value.clone()).collect()
     }
 }

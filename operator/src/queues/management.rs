@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Counts {
     messages_ready: Option<u64>,
     messages_unacknowledged: Option<u64>,
+    consumers: Option<u64>,
 }
 
 /// Counts a queue's messages: `None` if there is no such queue, or no counts yet. The error is one line without
@@ -28,6 +29,49 @@ pub(super) async fn depth(
     password: &Hidden,
     queue: &str,
 ) -> Result<Option<QueueDepth>, String> {
+    let counts = counts(http, broker, port, password, queue).await?;
+    Ok(counts.and_then(|counts| {
+        Some(QueueDepth {
+            queued: counts.messages_ready?,
+            processing: counts.messages_unacknowledged,
+        })
+    }))
+}
+
+/// Why a queue may not be deleted although it is empty and has no consumers: somebody holds messages of it. The error
+/// says why that is not known.
+pub(super) async fn in_hand(
+    http: &reqwest::Client,
+    broker: &RabbitMq,
+    port: u16,
+    password: &Hidden,
+    queue: &str,
+) -> Result<Option<String>, String> {
+    let Some(counts) = counts(http, broker, port, password, queue).await? else {
+        return Ok(None);
+    };
+    match (counts.messages_unacknowledged, counts.consumers) {
+        (Some(0), Some(0)) => Ok(None),
+        // The numbers are some seconds old: whoever consumed then may hold a message now.
+        (Some(0), Some(1)) => Ok(Some(format!("{queue} has 1 consumer"))),
+        (Some(0), Some(consumers)) => Ok(Some(format!("{queue} has {consumers} consumers"))),
+        (Some(1), _) => Ok(Some(format!("{queue} has 1 unacknowledged message"))),
+        (Some(held), _) => Ok(Some(format!("{queue} has {held} unacknowledged messages"))),
+        (None, _) => Err(format!(
+            "the management API at {}:{port} has not counted the messages of {queue} yet",
+            broker.host
+        )),
+    }
+}
+
+/// `None` if there is no such queue.
+async fn counts(
+    http: &reqwest::Client,
+    broker: &RabbitMq,
+    port: u16,
+    password: &Hidden,
+    queue: &str,
+) -> Result<Option<Counts>, String> {
     let url = address(broker, port, queue)?;
     let place = format!("the management API at {}:{port}", broker.host);
     let request = http
@@ -48,12 +92,9 @@ pub(super) async fn depth(
         status => return Err(format!("{place} answered with status {status}")),
     }
     let body = answer.bytes().await.map_err(unreachable)?;
-    let counts: Counts =
-        serde_json::from_slice(&body).map_err(|error| format!("{place} is not understood: {error}"))?;
-    Ok(counts.messages_ready.map(|queued| QueueDepth {
-        queued,
-        processing: counts.messages_unacknowledged,
-    }))
+    serde_json::from_slice(&body)
+        .map(Some)
+        .map_err(|error| format!("{place} is not understood: {error}"))
 }
 
 fn address(broker: &RabbitMq, port: u16, queue: &str) -> Result<Url, String> {
@@ -69,6 +110,6 @@ fn address(broker: &RabbitMq, port: u16, queue: &str) -> Result<Url, String> {
     url.path_segments_mut()
         .map_err(|()| format!("the host {:?} is not usable", broker.host))?
         .extend(path);
-    url.set_query(Some("columns=messages_ready,messages_unacknowledged"));
+    url.set_query(Some("columns=messages_ready,messages_unacknowledged,consumers"));
     Ok(url)
 }

@@ -75,7 +75,7 @@ pub enum QueueError {
     /// Credentials are missing: names Secret and key.
     #[error("{0}")]
     Credentials(String),
-    /// Missing, and the operator may not create it; names the queue and `autoCreate`.
+    /// Missing, and the operator may not create it, or was not asked to; names the queue and `autoCreate`.
     #[error("queue {0} does not exist and queues.autoCreate is off")]
     Missing(String),
     /// The broker cannot be reached, or refused. Without secrets.
@@ -94,7 +94,7 @@ pub trait Queues: Send + Sync + 'static {
         transport: &'a Transport,
         queue: &'a QueueSpec,
     ) -> BoxFuture<'a, Result<Ensured, QueueError>>;
-    /// Messages of the queue.
+    /// Messages of the queue; [`QueueError::Missing`] if there is no such queue.
     fn depth<'a>(
         &'a self,
         transport: &'a Transport,

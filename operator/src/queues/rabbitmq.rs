@@ -54,17 +54,55 @@ impl Brokers {
         broker: &RabbitMq,
         queue: &QueueSpec,
     ) -> Result<Ensured, QueueError> {
-        let (keeper, _) = self.keeper(broker, &queue.namespace).await?;
-        let wanted = Wanted {
+        let (keeper, password) = self.keeper(broker, &queue.namespace).await?;
+        let mut wanted = Wanted {
             owner: self.owner(queue),
             arguments: arguments(broker, queue)?,
             create: broker.queues.auto_create,
             dead_letter: broker.queues.dead_letter.enabled,
-            recreate: broker.queues.force_recreate,
+            recreate: false,
         };
         let name = QueueName::from_full_name(&queue.name);
-        let ensured = keeper.ensure(&name, &wanted).await;
-        ensured.map_err(|error| self.refused(error, broker, &queue.namespace))
+        let refused = |error| self.refused(error, broker, &queue.namespace);
+        let ensured = keeper.ensure(&name, &wanted).await.map_err(refused)?;
+        let Ensured::Drifted(difference) = ensured else {
+            return Ok(ensured);
+        };
+        if !broker.queues.force_recreate {
+            return Ok(Ensured::Drifted(difference));
+        }
+        let reason = match broker.management_port {
+            None => Some("forceRecreate needs managementPort, to see who holds messages of it".to_owned()),
+            Some(port) => management::in_hand(&self.http, broker, port, &password, &queue.name)
+                .await
+                .unwrap_or_else(Some),
+        };
+        if let Some(reason) = reason {
+            return Ok(Ensured::Drifted(format!(
+                "{difference}; not made anew because {reason}"
+            )));
+        }
+        wanted.recreate = true;
+        keeper.ensure(&name, &wanted).await.map_err(refused)
+    }
+
+    /// Why an empty queue without consumers must not be deleted (yet): AMQP tells nothing of messages that somebody
+    /// without a consumer holds. Without a management API the caller has seen to it that nobody is left who might.
+    async fn held(
+        &self,
+        broker: &RabbitMq,
+        password: &Hidden,
+        queues: &[&QueueName],
+    ) -> Option<Released> {
+        let port = broker.management_port?;
+        for queue in queues {
+            match management::in_hand(&self.http, broker, port, password, queue.as_str()).await {
+                Ok(None) => {}
+                Ok(Some(reason)) => return Some(Released::Kept(reason)),
+                Err(reason) => return Some(Released::Later(reason)),
+            }
+        }
+        None
     }
 
     /// From the management API where there is one; by AMQP, without what is in flight, where there is none or where
@@ -90,10 +128,7 @@ impl Brokers {
                 queued,
                 processing: None,
             }),
-            None => Ok(QueueDepth {
-                queued: 0,
-                processing: Some(0),
-            }),
+            None => Err(QueueError::Missing(queue.name.clone())),
         }
     }
 
@@ -106,24 +141,25 @@ impl Brokers {
         let (keeper, password) = self.keeper(broker, &queue.namespace).await?;
         let arguments = arguments(broker, queue)?;
         let name = QueueName::from_full_name(&queue.name);
-        // AMQP tells nothing of messages that somebody without a consumer holds.
-        if let (ReleaseMode::IfEmpty, Some(port)) = (mode, broker.management_port)
-            && let Ok(Some(QueueDepth {
-                processing: Some(held @ 1..),
-                ..
-            })) = management::depth(&self.http, broker, port, &password, &queue.name).await
-        {
-            let released = keeper
-                .release(&name, &self.owner(queue), ReleaseMode::Never, &arguments)
-                .await;
-            released.map_err(|error| self.refused(error, broker, &queue.namespace))?;
-            return Ok(Released::Kept(format!(
-                "{} has {held} unacknowledged messages",
-                queue.name
-            )));
-        }
-        let released = keeper.release(&name, &self.owner(queue), mode, &arguments).await;
-        released.map_err(|error| self.refused(error, broker, &queue.namespace))
+        let has_dead_letters = broker.queues.dead_letter.enabled;
+        let dead_letters = name.dead_letter();
+        let queues = [&name, &dead_letters];
+        let queues = if has_dead_letters {
+            &queues[..]
+        } else {
+            &queues[..1]
+        };
+        let held = if mode == ReleaseMode::IfEmpty {
+            self.held(broker, &password, queues).await
+        } else {
+            None
+        };
+        let mode = if held.is_some() { ReleaseMode::Never } else { mode };
+        let released = keeper
+            .release(&name, &self.owner(queue), mode, &arguments, has_dead_letters)
+            .await
+            .map_err(|error| self.refused(error, broker, &queue.namespace))?;
+        Ok(held.unwrap_or(released))
     }
 
     async fn keeper(

@@ -63,7 +63,7 @@ impl Brokers {
         let depth = keeper.depth(&queue.name).await;
         let depth = depth
             .map_err(|error| self.rejected(error, account, &queue.namespace))?
-            .unwrap_or_default();
+            .ok_or_else(|| QueueError::Missing(queue.name.clone()))?;
         Ok(QueueDepth {
             queued: depth.ready,
             processing: Some(depth.unsettled),

@@ -88,7 +88,7 @@ pub struct Sqs {
     pub endpoint: Option<String>,
     /// Role of the actors' service accounts; turns on IRSA (contract operator §10).
     pub actor_role_arn: Option<String>,
-    /// `serviceAccount.perActor`: a ServiceAccount without annotation, for Pod Identity. Default false.
+    /// `serviceAccount.perActor`: a `ServiceAccount` without annotation, for Pod Identity. Default false.
     pub service_account_per_actor: bool,
     /// Seconds; absent means max(300, 2 × processing) for each actor.
     pub visibility_timeout: Option<u32>,
@@ -126,8 +126,6 @@ pub struct Queues {
     pub arguments: Map<String, Value>,
     /// Whether created queues are quorum queues (RabbitMQ). Default true for new queues.
     pub quorum: bool,
-    /// Template of queue names with `{actor}` and `{namespace}`; default `asya-{actor}`.
-    pub name_template: String,
 }
 
 /// `queues.dlq`.
@@ -162,12 +160,9 @@ impl Broker {
 }
 
 impl Transport {
-    /// The name of an actor's queue.
-    pub fn queue_name(&self, namespace: &str, actor: &str) -> String {
-        let template = &self.broker.queues().name_template;
-        template
-            .replace("{actor}", actor)
-            .replace("{namespace}", namespace)
+    /// The name of an actor's queue, whatever its namespace, as sidecars and the gateway know it too.
+    pub fn queue_name(&self, _namespace: &str, actor: &str) -> String {
+        asya_transport::QueueName::for_actor(actor).to_string()
     }
 }
 

@@ -69,7 +69,6 @@ fn a_rabbitmq_that_says_only_its_host_has_the_ruled_defaults() {
             },
             arguments: Map::new(),
             quorum: true,
-            name_template: "asya-{actor}".into(),
         },
         behavior: None,
     };
@@ -84,7 +83,7 @@ fn every_key_of_rabbitmq_is_read() {
         "managementPort": 15671, "behavior": {"scaleUp": {}},
         "passwordSecretRef": {"name": "secret", "key": "password", "optional": true},
         "queues": {
-            "autoCreate": false, "forceRecreate": true, "quorum": false, "nameTemplate": "q-{namespace}-{actor}",
+            "autoCreate": false, "forceRecreate": true, "quorum": false, "nameTemplate": "asya-{actor}",
             "arguments": {"x-max-length": 5},
             "dlq": {"enabled": true, "maxRetryCount": 7, "retentionDays": 30, "perActor": true},
         },
@@ -114,7 +113,6 @@ fn every_key_of_rabbitmq_is_read() {
             },
             arguments: json!({"x-max-length": 5}).as_object().cloned().unwrap(),
             quorum: false,
-            name_template: "q-{namespace}-{actor}".into(),
         },
         behavior: Some(json!({"scaleUp": {}})),
     };
@@ -202,7 +200,7 @@ fn all_mistakes_are_found_at_once_each_with_its_path_and_a_hint() {
             "a": {"type": "rabbitmq", "enabled": true, "config": {
                 "hots": "x", "port": "5672", "host": "amqp://u:hush@h", "tls": "true",
                 "passwordSecretRef": {"name": "s", "kee": "k"},
-                "queues": {"autocreat": true, "dlq": {"maxReceiveCount": 3}, "nameTemplate": "x"},
+                "queues": {"autocreat": true, "dlq": {"maxReceiveCount": 3}, "nameTemplate": "asya-{namespace}-{actor}"},
             }},
             "b.c": {"type": "kafka", "enabled": true, "config": {}},
             "d": {"type": "sqs", "enabled": true, "config": {
@@ -224,7 +222,7 @@ fn all_mistakes_are_found_at_once_each_with_its_path_and_a_hint() {
         "transports.a.config.passwordSecretRef.kee: unknown key; did you mean key?",
         "transports.a.config.queues.autocreat: unknown key; did you mean autoCreate?",
         "transports.a.config.queues.dlq.maxReceiveCount: unknown key; it is called maxRetryCount here",
-        "transports.a.config.queues.nameTemplate: expected a text with {actor} and, if you like, {namespace} in it, for example asya-{namespace}-{actor}",
+        "transports.a.config.queues.nameTemplate: expected asya-{actor}, since sidecars and the gateway know queues by no other names; leave it out",
         "transports[\"b.c\"].type: unknown type; expected one of rabbitmq, sqs",
         "transports.d.config.accountId: expected a text, found a number; put it in quotes",
         "transports.d.config.waitTimeSeconds: expected a whole number from 1 to 20, found another number",

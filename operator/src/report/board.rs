@@ -257,12 +257,9 @@ impl State {
         let Some(stream) = &mut self.stream else {
             return;
         };
-        match stream.since.get_mut(&name) {
-            Some(known) => *known = known.or(since),
-            None => {
-                stream.since.insert(name.clone(), since);
-                stream.waiting.push_back(name);
-            }
+        if let Some(known) = stream.since.get_mut(&name) { *known = known.or(since) } else {
+            stream.since.insert(name.clone(), since);
+            stream.waiting.push_back(name);
         }
     }
 }

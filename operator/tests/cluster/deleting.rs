@@ -1,11 +1,15 @@
 //! The end of actors, and what becomes of their queues.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use asya_operator::report::Nobody;
 use asya_tests::rabbitmq::Broker;
 use asya_tests::wait_for;
+use axum::http::Method;
 use serde_json::{Value, json};
 
+use crate::api_proxy::{ApiProxy, Fault};
 use crate::setup::{self, Operator, Person, settings};
 
 /// The queues of a virtual host, as the broker tells them.
@@ -180,4 +184,65 @@ fn an_actor_whose_transport_is_unknown_and_one_with_other_finalizers_can_be_dele
         &json!({"metadata": {"finalizers": null}}),
     );
     person.wait_gone(&person.actor_path("held"));
+}
+
+#[test]
+fn a_queue_that_somebody_deleted_comes_back_although_nobody_looks_after_queues() {
+    let Some(cluster) = setup::prepared() else { return };
+    let person = Person::new(cluster);
+    let (registry, vhost) = setup::rabbitmq(&json!({}));
+    let mut settings = settings(&person.namespace, registry);
+    settings.queue_check_interval = None;
+    settings.status_refresh = Duration::from_millis(500);
+    let _operator = Operator::start(cluster, settings);
+    person.create_actor("returning", "rabbitmq", &json!({}));
+    ready(&person, "returning");
+    let queue = format!("/api/queues/{vhost}/asya-returning");
+    let bindings = || -> Value {
+        let text = Broker::shared().manage("GET", &format!("{queue}/bindings"), "");
+        serde_json::from_str(&text).unwrap_or_default()
+    };
+    let before = bindings();
+    assert!(before.as_array().is_some_and(|all| all.len() > 1), "{before}");
+    assert!(
+        !person
+            .event_reasons("returning")
+            .contains(&"QueueRecreated".to_owned())
+    );
+
+    Broker::shared().manage("DELETE", &queue, "");
+    person.wait_event("returning", "QueueRecreated");
+    assert_eq!(queues(&vhost), ["asya-returning"]);
+    assert_eq!(bindings(), before, "messages find it again");
+    person.wait_condition("returning", "TransportReady", "True", "TransportValidated");
+    person.wait("its messages", &person.actor_path("returning"), |actor| {
+        (actor["status"]["queuedMessages"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_deletion_goes_on_after_somebody_refused_a_part_of_it() {
+    let Some(cluster) = setup::prepared() else { return };
+    let person = Person::new(cluster);
+    let (registry, vhost) = setup::rabbitmq(&json!({}));
+    let proxy = ApiProxy::start(cluster);
+    let settings = settings(&person.namespace, registry);
+    let _operator = Operator::start_with(proxy.kubeconfig(cluster), settings, Arc::new(Nobody));
+    person.create_actor("guarded", "rabbitmq", &json!({}));
+    ready(&person, "guarded");
+    // As a webhook may, for a while.
+    proxy.rule(
+        "/deployments/guarded",
+        Some(Method::PATCH),
+        Fault::Refuse(422),
+        2,
+    );
+    delete(&person, "guarded");
+    assert_eq!(queues(&vhost), Vec::<String>::new());
+    let refused = proxy
+        .writes()
+        .into_iter()
+        .filter(|seen| seen.code == Some(422))
+        .count();
+    assert_eq!(refused, 2);
 }

@@ -1,6 +1,6 @@
 //! The operator against a real API server, RabbitMQ node and SQS stand-in. One file per topic; every test works in
 //! namespaces of its own.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod admission;
 mod adopting;

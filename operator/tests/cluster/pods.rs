@@ -60,11 +60,11 @@ fn pod_of(actor: &Value, mode: SidecarMode, name: &str) -> Value {
         },
     };
     let labels = BTreeMap::from([("asya.sh/asya".to_owned(), actor.name.clone())]);
-    let mut made = pod::template(&inputs, &labels).unwrap();
-    made["apiVersion"] = json!("v1");
-    made["kind"] = json!("Pod");
-    made["metadata"]["name"] = json!(name);
-    made
+    let mut template = pod::template(&inputs, &labels).unwrap();
+    template["apiVersion"] = json!("v1");
+    template["kind"] = json!("Pod");
+    template["metadata"]["name"] = json!(name);
+    template
 }
 
 /// A namespace that enforces the standard.

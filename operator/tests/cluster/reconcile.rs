@@ -1,7 +1,16 @@
 //! From `kubectl apply` to objects and a status.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use asya_operator::report::{Nobody, Observer};
+use asya_operator::resource::AsyncActor;
+use asya_operator::status::Status;
+use axum::http::Method;
 use serde_json::{Value, json};
 
+use crate::api_proxy::{ApiProxy, Fault};
 use crate::setup::{self, Operator, Person, condition, settings};
 
 #[test]
@@ -155,4 +164,71 @@ fn two_namespaces_share_a_queue_if_both_want_to() {
     let broker = asya_tests::rabbitmq::Broker::shared();
     let queue = broker.manage("GET", &format!("/api/queues/{vhost}/asya-shared"), "");
     assert!(queue.contains("asya-shared"), "the other one still uses it");
+}
+
+/// Falls over the actor `fateful`, this many times.
+struct Clumsy(AtomicUsize);
+
+impl Observer for Clumsy {
+    fn observed(&self, actor: &AsyncActor, _: &Status) {
+        let is_fateful = actor.metadata.name.as_deref() == Some("fateful");
+        let fewer = |left: usize| left.checked_sub(1);
+        let falls = is_fateful
+            && self
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer)
+                .is_ok();
+        assert!(!falls, "a defect that one actor brings to light");
+    }
+
+    fn deleted(&self, _: &str, _: &str) {}
+
+    fn synced(&self) {}
+}
+
+#[test]
+fn a_pass_that_panics_is_made_again_and_harms_nobody_else() {
+    let Some(cluster) = setup::prepared() else { return };
+    let person = Person::new(cluster);
+    let (registry, _) = setup::rabbitmq(&json!({}));
+    let kubeconfig = cluster.kubeconfig_for("admin-token", cluster.port);
+    let observer = Arc::new(Clumsy(AtomicUsize::new(2)));
+    let _operator = Operator::start_with(
+        kubeconfig,
+        settings(&person.namespace, registry),
+        observer.clone(),
+    );
+    person.create_actor("fateful", "rabbitmq", &json!({}));
+    person.create_actor("other", "rabbitmq", &json!({}));
+    person.wait_condition("other", "WorkloadReady", "True", "WorkloadCreated");
+    person.wait_condition("fateful", "WorkloadReady", "True", "WorkloadCreated");
+    assert_eq!(observer.0.load(Ordering::SeqCst), 0, "it did panic");
+}
+
+#[test]
+fn a_namespace_whose_config_maps_hang_does_not_hold_up_others() {
+    let Some(cluster) = setup::prepared() else { return };
+    let (slow, quick) = (Person::new(cluster), Person::new(cluster));
+    let (registry, _) = setup::rabbitmq(&json!({}));
+    let mut settings = settings(&slow.namespace, registry);
+    settings.namespaces.push(quick.namespace.clone());
+    let proxy = ApiProxy::start(cluster);
+    let script = slow.path("v1", "configmaps", "asya-runtime");
+    proxy.rule(
+        &script,
+        Some(Method::PATCH),
+        Fault::Delay(Duration::from_mins(2)),
+        usize::MAX,
+    );
+    let _operator = Operator::start_with(proxy.kubeconfig(cluster), settings, Arc::new(Nobody));
+    slow.create_actor("hanging", "rabbitmq", &json!({}));
+    asya_tests::wait_for("the request that hangs", || {
+        let seen = proxy.writes();
+        seen.iter().any(|seen| seen.path.starts_with(&script)).then_some(())
+    });
+    quick.create_actor("quick", "rabbitmq", &json!({}));
+    quick.wait_condition("quick", "WorkloadReady", "True", "WorkloadCreated");
+    let of_the_slow = proxy.writes();
+    let mut answers = of_the_slow.iter().filter(|seen| seen.path.starts_with(&script));
+    assert!(answers.all(|seen| seen.code.is_none()), "it still hangs");
 }

@@ -114,9 +114,9 @@ impl Person {
         self.send(Method::POST, path, "application/json", Some(object)).unwrap()
     }
 
-    /// Merges `patch` into an object.
-    pub(crate) fn merge(&self, path: &str, patch: &Value) -> Value {
-        self.send(Method::PATCH, path, "application/merge-patch+json", Some(patch)).unwrap()
+    /// Merges `change` into an object.
+    pub(crate) fn merge(&self, path: &str, change: &Value) -> Value {
+        self.send(Method::PATCH, path, "application/merge-patch+json", Some(change)).unwrap()
     }
 
     /// Deletes an object; its dependants stay, since nobody collects garbage here.

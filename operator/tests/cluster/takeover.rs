@@ -72,15 +72,20 @@ fn next_version(person: &Person, name: &str) {
     );
 }
 
-#[test]
-fn a_cluster_of_the_go_operator_is_taken_over_without_a_restart_and_rolls_each_actor_once_when_it_changes() {
-    /// With an autoscaler's number, with the number of a predecessor that has just switched scaling on, without scaling.
-    const ACTORS: [(&str, bool, u32); 3] = [("tidal", true, 4), ("toggled", true, 3), ("manual", false, 2)];
-    let names = ACTORS.map(|(name, ..)| name);
-    let Some(cluster) = setup::prepared() else { return };
-    let person = Person::new(cluster);
-    let (registry, vhost) = setup::rabbitmq(&registry());
-    let old = Predecessor::new(cluster, &person, &vhost);
+/// With an autoscaler's number, with the number of a predecessor that has just switched scaling on, without scaling.
+const ACTORS: [(&str, bool, u32); 3] = [("tidal", true, 4), ("toggled", true, 3), ("manual", false, 2)];
+const NAMES: [&str; 3] = [ACTORS[0].0, ACTORS[1].0, ACTORS[2].0];
+
+/// Workload and scaler of one actor.
+type Pair = (Value, Option<Value>);
+
+fn pair(person: &Person, name: &str) -> Pair {
+    let scaler = person.path("keda.sh/v1alpha1", "scaledobjects", name);
+    (deployment(person, name), person.get(&scaler))
+}
+
+/// Makes [`ACTORS`] as the Go operator did, each with three messages, and gives their objects.
+fn leave(old: &Predecessor<'_>, person: &Person) -> [Pair; 3] {
     for (name, is_scaled, replicas) in ACTORS {
         let actor = old.actor(name, "Deployment", is_scaled, 2);
         old.deployment(&actor, if name == "tidal" { 1 } else { replicas });
@@ -92,16 +97,11 @@ fn a_cluster_of_the_go_operator_is_taken_over_without_a_restart_and_rolls_each_a
         }
         old.wait_messages(&format!("asya-{name}"), 3);
     }
-    autoscale(&person, "tidal", 4);
-    let scaler = |name: &str| person.get(&person.path("keda.sh/v1alpha1", "scaledobjects", name));
-    let before = names.map(|name| (deployment(&person, name), scaler(name)));
+    autoscale(person, "tidal", 4);
+    NAMES.map(|name| pair(person, name))
+}
 
-    let proxy = ApiProxy::start(cluster);
-    let mut settings = settings(&person.namespace, registry);
-    settings.status_refresh = Duration::from_millis(500);
-    settings.queue_check_interval = Some(Duration::from_secs(1));
-    let start = || Operator::start_with(proxy.kubeconfig(cluster), settings.clone(), Arc::new(Nobody));
-    let operator = start();
+fn wait_taken_over(person: &Person) {
     for (name, is_scaled, _) in ACTORS {
         person.wait_condition(name, "TransportReady", "True", "QueueConfigDrift");
         person.wait_condition(name, "WorkloadReady", "True", "WorkloadCreated");
@@ -109,24 +109,80 @@ fn a_cluster_of_the_go_operator_is_taken_over_without_a_restart_and_rolls_each_a
             person.wait_condition(name, "ScalingReady", "True", "ScaledObjectCreated");
         }
     }
-    wait_calm(&proxy, &names);
-    for ((name, ..), (workload, scaled)) in ACTORS.iter().zip(&before) {
-        let now = deployment(&person, name);
-        assert_eq!(uid(&now), uid(workload));
-        assert_eq!(now["spec"], workload["spec"], "{name}: no pod restarts");
-        assert_eq!(scaler(name).as_ref().map(uid), scaled.as_ref().map(uid));
-        // Sidecars publish to the exchange; what was in the queue stays, and the queue what it was.
-        old.publish("asya", name);
-        let queue = old.wait_messages(&format!("asya-{name}"), 4);
-        assert_eq!(queue["type"], "classic");
-        assert_eq!(
-            queue["arguments"]["x-dead-letter-routing-key"],
-            format!("asya-{name}-dlq")
-        );
-        let actor = person.wait("the number of messages", &person.actor_path(name), |actor| {
-            (actor["status"]["queuedMessages"] == 4).then(|| actor.clone())
-        });
-        assert_eq!(actor["metadata"]["generation"], 1, "the spec is never written");
+}
+
+/// Nothing of an actor changed but that its queue is bound; a message is published to see that.
+fn assert_untouched(old: &Predecessor<'_>, person: &Person, name: &str, (workload, scaled): &Pair) {
+    let (now, scaler) = pair(person, name);
+    assert_eq!(uid(&now), uid(workload));
+    assert_eq!(now["spec"], workload["spec"], "{name}: no pod restarts");
+    assert_eq!(scaler.as_ref().map(uid), scaled.as_ref().map(uid));
+    // Sidecars publish to the exchange; what was in the queue stays, and the queue what it was.
+    old.publish("asya", name);
+    let queue = old.wait_messages(&format!("asya-{name}"), 4);
+    assert_eq!(queue["type"], "classic");
+    assert_eq!(
+        queue["arguments"]["x-dead-letter-routing-key"],
+        format!("asya-{name}-dlq")
+    );
+    let actor = person.wait("the number of messages", &person.actor_path(name), |actor| {
+        (actor["status"]["queuedMessages"] == 4).then(|| actor.clone())
+    });
+    assert_eq!(actor["metadata"]["generation"], 1, "the spec is never written");
+}
+
+/// An actor has the template that a new one has, and everything else that it had before.
+fn assert_written_anew(person: &Person, name: &str, (workload, scaled): &Pair, novel: &str) {
+    let now = deployment(person, name);
+    assert_eq!(uid(&now), uid(workload));
+    assert_eq!(now["spec"]["selector"]["matchLabels"], selector(name));
+    let template: Value = serde_json::from_str(&novel.replace("novel", name)).unwrap();
+    assert_eq!(
+        now["spec"]["template"], template,
+        "{name}: nothing of the old template lingers"
+    );
+    for removed in REMOVED {
+        assert!(!now["spec"].to_string().contains(removed), "{removed}");
+    }
+    let Some(scaled) = scaled else { return };
+    let path = person.path("keda.sh/v1alpha1", "scaledobjects", name);
+    let written = person.wait("our scaler", &path, |scaled| {
+        (scaled["spec"]["triggers"][0]["name"] == "queueLength").then(|| scaled.clone())
+    });
+    assert_eq!(uid(&written), uid(scaled));
+    assert_eq!(written["spec"]["triggers"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        written["metadata"]["annotations"]["asya.sh/source-generation"],
+        "2"
+    );
+}
+
+fn wait_version(person: &Person, name: &str) -> Value {
+    let path = person.path("apps/v1", "deployments", name);
+    person.wait("the new image", &path, |deployment| {
+        let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+        (image == "example/worker:2").then(|| deployment.clone())
+    })
+}
+
+#[test]
+fn a_cluster_of_the_go_operator_is_taken_over_without_a_restart_and_rolls_each_actor_once_when_it_changes() {
+    let Some(cluster) = setup::prepared() else { return };
+    let person = Person::new(cluster);
+    let (registry, vhost) = setup::rabbitmq(&registry());
+    let old = Predecessor::new(cluster, &person, &vhost);
+    let before = leave(&old, &person);
+
+    let proxy = ApiProxy::start(cluster);
+    let mut settings = settings(&person.namespace, registry);
+    settings.status_refresh = Duration::from_millis(500);
+    settings.queue_check_interval = Some(Duration::from_secs(1));
+    let start = || Operator::start_with(proxy.kubeconfig(cluster), settings.clone(), Arc::new(Nobody));
+    let operator = start();
+    wait_taken_over(&person);
+    wait_calm(&proxy, &NAMES);
+    for (name, before) in NAMES.into_iter().zip(&before) {
+        assert_untouched(&old, &person, name, before);
     }
     let script = person
         .get(&person.path("v1", "configmaps", "asya-runtime"))
@@ -136,80 +192,69 @@ fn a_cluster_of_the_go_operator_is_taken_over_without_a_restart_and_rolls_each_a
         json!({"asya_runtime.py": "print('runtime')\n", "notes.txt": "somebody's"})
     );
 
-    wait_calm(&proxy, &names);
-    for name in names {
-        person.merge(
-            &person.actor_path(name),
-            &json!({"metadata": {"labels": {"looked": "again"}}}),
-        );
+    wait_calm(&proxy, &NAMES);
+    for name in NAMES {
+        let look = json!({"metadata": {"labels": {"looked": "again"}}});
+        person.merge(&person.actor_path(name), &look);
     }
     drop(operator);
     let _operator = start();
     // Made new with what the others will say: what a template should be.
-    let mut novel = setup::actor("novel", "rabbitmq", &predecessor::spec("Deployment", false, 2));
-    novel["metadata"]["finalizers"] = json!(["asya.sh/finalizer"]);
-    person.create(&person.actor_path(""), &novel);
+    person.create_actor("novel", "rabbitmq", &predecessor::spec("Deployment", false, 2));
     person.wait_condition("novel", "WorkloadReady", "True", "WorkloadCreated");
     next_version(&person, "novel");
-    let image = |deployment: &Value| deployment["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-    let wait_version = |name: &str| {
-        person.wait(
-            "the new image",
-            &person.path("apps/v1", "deployments", name),
-            |deployment| (image(deployment) == "example/worker:2").then_some(()),
-        );
-    };
-    wait_version("novel");
+    let novel = wait_version(&person, "novel")["spec"]["template"].to_string();
     assert_eq!(
-        writes(&proxy, &names),
+        writes(&proxy, &NAMES),
         Vec::<String>::new(),
         "nothing is written in a steady state"
     );
 
     // An annotation counts as a generation too: the mark of the takeover has been one.
-    let generation = |name: &str| {
-        deployment(&person, name)["metadata"]["generation"]
-            .as_i64()
-            .unwrap()
-    };
-    let generations = names.map(generation);
-    for name in names {
+    let generation = |name: &str| deployment(&person, name)["metadata"]["generation"].as_i64();
+    let generations = NAMES.map(|name| generation(name).unwrap() + 1);
+    for name in NAMES {
         next_version(&person, name);
     }
-    names.into_iter().for_each(wait_version);
-    wait_calm(&proxy, &names);
-    let wanted = deployment(&person, "novel")["spec"]["template"].to_string();
-    for (((name, is_scaled, replicas), (workload, scaled)), generation) in
-        ACTORS.into_iter().zip(&before).zip(generations)
-    {
-        let now = deployment(&person, name);
-        assert_eq!(uid(&now), uid(workload));
-        assert_eq!(now["metadata"]["generation"], generation + 1, "{name} rolls once");
-        assert_eq!(now["spec"]["selector"]["matchLabels"], selector(name));
-        assert_eq!(now["spec"]["replicas"], replicas, "{name}");
-        let template: Value = serde_json::from_str(&wanted.replace("novel", name)).unwrap();
-        assert_eq!(
-            now["spec"]["template"], template,
-            "{name}: nothing of the old template lingers"
-        );
-        for removed in REMOVED {
-            assert!(!now["spec"].to_string().contains(removed), "{removed}");
-        }
-        if is_scaled {
-            let written = person.wait(
-                "our scaler",
-                &person.path("keda.sh/v1alpha1", "scaledobjects", name),
-                |scaled| (scaled["spec"]["triggers"][0]["name"] == "queueLength").then(|| scaled.clone()),
-            );
-            assert_eq!(Some(uid(&written)), scaled.as_ref().map(uid));
-            assert_eq!(written["spec"]["triggers"].as_array().unwrap().len(), 1);
-            assert_eq!(
-                written["metadata"]["annotations"]["asya.sh/source-generation"],
-                "2"
-            );
-        }
-        old.wait_messages(&format!("asya-{name}"), 4);
+    for ((name, _, replicas), before) in ACTORS.into_iter().zip(&before) {
+        wait_version(&person, name);
+        assert_written_anew(&person, name, before, &novel);
+        assert_eq!(deployment(&person, name)["spec"]["replicas"], replicas, "{name}");
     }
+    wait_calm(&proxy, &NAMES);
+    assert_eq!(NAMES.map(generation), generations.map(Some), "each rolls once");
+    for (name, _, replicas) in ACTORS {
+        old.wait_messages(&format!("asya-{name}"), 4);
+        assert_eq!(deployment(&person, name)["spec"]["replicas"], replicas, "{name}");
+    }
+}
+
+#[test]
+fn a_change_that_the_go_operator_never_saw_is_rolled_out() {
+    let Some(cluster) = setup::prepared() else {
+        return;
+    };
+    let person = Person::new(cluster);
+    let (registry, vhost) = setup::rabbitmq(&registry());
+    let old = Predecessor::new(cluster, &person, &vhost);
+    let actor = old.actor("unseen", "Deployment", true, 1);
+    let made = old.deployment(&actor, 3);
+    let scaled = old.scaler(&actor);
+    next_version(&person, "unseen");
+
+    let _operator = Operator::start(cluster, settings(&person.namespace, registry));
+    let written = wait_version(&person, "unseen");
+    assert_eq!(uid(&written), uid(&made));
+    assert_eq!(written["spec"]["replicas"], 3);
+    assert_eq!(written["spec"]["selector"], made["spec"]["selector"]);
+    for removed in REMOVED {
+        assert!(!written["spec"].to_string().contains(removed), "{removed}");
+    }
+    let path = person.path("keda.sh/v1alpha1", "scaledobjects", "unseen");
+    let written = person.wait("our scaler", &path, |scaled| {
+        (scaled["spec"]["triggers"][0]["name"] == "queueLength").then(|| scaled.clone())
+    });
+    assert_eq!(uid(&written), uid(&scaled));
 }
 
 #[test]

@@ -54,9 +54,17 @@ impl Side {
             .get(&self.person.path("apps/v1", "deployments", actor))
     }
 
-    fn delete(&self, actor: &str) {
-        self.person.delete(&self.person.actor_path(actor));
-        self.person.wait_gone(&self.person.actor_path(actor));
+    fn delete(&self, actors: &[&str]) {
+        for actor in actors {
+            self.person.delete(&self.person.actor_path(actor));
+        }
+        self.wait_gone(actors);
+    }
+
+    fn wait_gone(&self, actors: &[&str]) {
+        for actor in actors {
+            self.person.wait_gone(&self.person.actor_path(actor));
+        }
     }
 }
 
@@ -97,10 +105,9 @@ fn an_actor_in_two_clusters_keeps_its_queue_until_the_second_lets_go() {
             }
         }
         let kept = second_to_go.workload(drained).unwrap();
+        // Empty, and without consumers: nothing but the other cluster's record speaks for them.
+        first_to_go.delete(&[drained, laden]);
         for actor in [drained, laden] {
-            // Empty, and without consumers: nothing but the other cluster's record speaks for it.
-            wait_messages(&vhost, &format!("asya-{actor}"), 0);
-            first_to_go.delete(actor);
             first_to_go.person.wait_event(actor, "QueueRetained");
             assert!(
                 queues(&vhost).contains(&format!("asya-{actor}")),
@@ -118,9 +125,7 @@ fn an_actor_in_two_clusters_keeps_its_queue_until_the_second_lets_go() {
         second_to_go.wait_ready(drained);
 
         consume(&vhost, &format!("asya-{drained}"));
-        for actor in [drained, laden] {
-            second_to_go.delete(actor);
-        }
+        second_to_go.delete(&[drained, laden]);
         second_to_go.person.wait_event(drained, "QueueDeleted");
         second_to_go.person.wait_event(laden, "QueueRetained");
         assert!(
@@ -128,6 +133,19 @@ fn an_actor_in_two_clusters_keeps_its_queue_until_the_second_lets_go() {
             "nobody uses it any more"
         );
         wait_messages(&vhost, &format!("asya-{laden}"), 1);
+    }
+    // Both let go at once: the last one takes the queue along, whichever that is.
+    for side in [&east, &west] {
+        side.person.create_actor("fleeting", "rabbitmq", &json!({}));
+    }
+    for side in [&east, &west] {
+        side.wait_ready("fleeting");
+    }
+    for side in [&east, &west] {
+        side.person.delete(&side.person.actor_path("fleeting"));
+    }
+    for side in [&east, &west] {
+        side.wait_gone(&["fleeting"]);
     }
     let mut left = queues(&vhost);
     left.sort();

@@ -85,7 +85,6 @@ fn queues() -> Queues {
         },
         arguments: serde_json::Map::new(),
         quorum: true,
-        name_template: "asya-{actor}".into(),
     }
 }
 

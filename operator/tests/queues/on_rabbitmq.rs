@@ -132,11 +132,8 @@ async fn a_queue_with_messages_goes_only_where_that_is_wanted() {
             .unwrap(),
         Deleted::Gone
     );
-    let gone = QueueDepth {
-        queued: 0,
-        processing: Some(0),
-    };
-    assert_eq!(brokers.depth(&transport, &queue).await.unwrap(), gone);
+    let gone = brokers.depth(&transport, &queue).await;
+    assert!(matches!(gone, Err(QueueError::Missing(name)) if name == queue.name));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,7 +174,7 @@ async fn messages_in_flight_are_counted_where_there_is_a_management_api() {
     let started = std::time::Instant::now();
     while brokers.depth(&counted, &queue).await.unwrap() != expected {
         assert!(
-            started.elapsed() < std::time::Duration::from_secs(60),
+            started.elapsed() < std::time::Duration::from_mins(1),
             "never {expected:?}"
         );
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

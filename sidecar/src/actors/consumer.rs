@@ -85,7 +85,8 @@ async fn pump(context: Arc<Context>) -> Result<std::convert::Infallible, ActorPr
                 context.checkpoint(Point::Received).await?;
                 context.doors.router.wake();
                 if *context.enough.borrow() {
-                    // The consumer ends with this, before the broker sends it another one.
+                    // Before the broker sends it another one, which would count as a delivery.
+                    drop(consumer);
                     return std::future::pending().await;
                 }
             },

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use lapin::types::ShortString;
 use lapin::{Connection, ErrorKind};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::connection::Opened;
@@ -75,6 +76,8 @@ struct Inner {
     opened: tokio::sync::Mutex<Opened>,
     used: Mutex<Instant>,
     busy: Mutex<HashMap<QueueName, Weak<tokio::sync::Mutex<()>>>>,
+    /// How much is being done, also for callers that have stopped waiting.
+    at_work: watch::Sender<usize>,
 }
 
 impl RabbitMqKeeper {
@@ -88,6 +91,7 @@ impl RabbitMqKeeper {
             opened: tokio::sync::Mutex::default(),
             used: Mutex::new(Instant::now()),
             busy: Mutex::default(),
+            at_work: watch::Sender::new(0),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -98,7 +102,7 @@ impl RabbitMqKeeper {
     /// own), and of the owner's record. Never declares an existing queue with other arguments.
     pub async fn ensure(&self, queue: &QueueName, wanted: &Wanted) -> Result<Ensured, KeepError> {
         let (inner, queue, wanted) = (Arc::clone(&self.inner), queue.clone(), wanted.clone());
-        finish(async move { inner.ensure(&queue, &wanted).await }).await
+        self.finish(async move { inner.ensure(&queue, &wanted).await }).await
     }
 
     /// How many messages are ready; `None` if there is no such queue.
@@ -113,11 +117,15 @@ impl RabbitMqKeeper {
                 })
                 .await
         };
-        Ok(finish(looking).await?.map(|counts| counts.ready.into()))
+        Ok(self.finish(looking).await?.map(|counts| counts.ready.into()))
     }
 
-    /// Gives the queue up for `owner`, and deletes it (and its dead-letter and delay queues) if `mode` allows and
-    /// nobody else owns it. No stored message is lost by that unless `mode` is [`ReleaseMode::Always`].
+    /// Gives the queue up for `owner`, and deletes it and its delay queues if `mode` allows and nobody else owns it. No
+    /// stored message is lost by that unless `mode` is [`ReleaseMode::Always`]. With `dead_letter` its dead-letter queue
+    /// goes too, unless somebody is recorded there as an owner: then it is an actor's own queue, called like this.
+    ///
+    /// AMQP tells nothing of messages that somebody has taken without being a consumer any more. Whoever calls this with
+    /// [`ReleaseMode::IfEmpty`] has made sure that there are none.
     ///
     /// `arguments` are those with which the queue is made again should a message arrive in the same moment.
     pub async fn release(
@@ -126,27 +134,58 @@ impl RabbitMqKeeper {
         owner: &QueueOwner,
         mode: ReleaseMode,
         arguments: &QueueArguments,
+        dead_letter: bool,
     ) -> Result<Released, KeepError> {
         let (inner, queue, owner) = (Arc::clone(&self.inner), queue.clone(), owner.clone());
         let arguments = arguments.clone();
-        finish(async move {
-            inner
-                .release(&queue, &owner, mode, &arguments, Scope::Everything)
-                .await
-        })
-        .await
+        let scope = if dead_letter {
+            Scope::Everything
+        } else {
+            Scope::QueueAlone
+        };
+        self.finish(async move { inner.release(&queue, &owner, mode, &arguments, scope).await })
+            .await
+    }
+
+    /// Waits until nothing is being done any more, also nothing whose caller has stopped waiting: a process that ends
+    /// before may take a message along that came while its queue was being deleted.
+    pub async fn settled(&self) {
+        // The sender is here, so that this does not fail.
+        drop(self.inner.at_work.subscribe().wait_for(|works| *works == 0).await);
+    }
+
+    /// Runs `work` to its end, also when the caller stops waiting for it: half a change would leave a lock behind.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, KeepError>> + Send + 'static,
+    ) -> Result<T, KeepError> {
+        let at_work = AtWork::begin(&self.inner);
+        let work = async move {
+            let _at_work = at_work;
+            work.await
+        };
+        match tokio::spawn(work).await {
+            Ok(result) => result,
+            Err(ended) => Err(KeepError::Refused(format!(
+                "the work at the broker ended early: {ended}"
+            ))),
+        }
     }
 }
 
-/// Runs `work` to its end, also when the caller stops waiting for it: half a change would leave a lock behind.
-async fn finish<T: Send + 'static>(
-    work: impl Future<Output = Result<T, KeepError>> + Send + 'static,
-) -> Result<T, KeepError> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(ended) => Err(KeepError::Refused(format!(
-            "the work at the broker ended early: {ended}"
-        ))),
+/// Counts as work of a keeper while it lives.
+struct AtWork(Arc<Inner>);
+
+impl AtWork {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        inner.at_work.send_modify(|works| *works += 1);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.send_modify(|works| *works -= 1);
     }
 }
 

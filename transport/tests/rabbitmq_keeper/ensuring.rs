@@ -120,6 +120,7 @@ async fn a_queue_with_other_arguments_is_left_alone_and_told_of() {
             &super::owner("two"),
             asya_transport::keeping::ReleaseMode::Never,
             &recreate.arguments,
+            true,
         )
         .await
         .unwrap();

@@ -114,7 +114,7 @@ async fn a_user_who_may_declare_nothing_uses_what_is_there_and_deletes_nothing()
     assert_eq!(ensured, Ensured::Present);
     assert_eq!(keeper.ready(&queue).await.unwrap(), Some(0));
     let released = keeper
-        .release(&queue, &owner("two"), ReleaseMode::IfEmpty, &read(CLASSIC))
+        .release(&queue, &owner("two"), ReleaseMode::IfEmpty, &read(CLASSIC), true)
         .await
         .unwrap();
     assert!(

@@ -18,7 +18,7 @@ impl Place {
     async fn release(&self, queue: &QueueName, cluster: &str, mode: ReleaseMode) -> Released {
         let released = self
             .keeper
-            .release(queue, &owner(cluster), mode, &read(QUORUM))
+            .release(queue, &owner(cluster), mode, &read(QUORUM), true)
             .await;
         released.unwrap()
     }
@@ -175,6 +175,59 @@ async fn no_message_is_lost_with_its_queue_but_one_that_the_broker_has_not_store
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stops_waiting_for_a_deletion_leaves_nothing_half_done() {
+    let place = Place::new().await;
+    let publisher = RabbitMqTransport::connect(place.options.clone()).await.unwrap();
+    let queue = QueueName::for_actor("measured");
+    place.ensure(&queue, &wanted("one", QUORUM)).await;
+    let started = Instant::now();
+    assert_eq!(
+        place.release(&queue, "one", ReleaseMode::IfEmpty).await,
+        Released::Gone
+    );
+    let step = started.elapsed() / 24;
+    let mut lost = 0;
+    for round in 0..24 {
+        let queue = QueueName::for_actor(&format!("busy-{round}"));
+        place.ensure(&queue, &wanted("one", QUORUM)).await;
+        let (keeper, released) = (place.keeper.clone(), queue.clone());
+        let releasing = tokio::spawn(async move {
+            let (owner, arguments) = (owner("one"), read(QUORUM));
+            keeper
+                .release(&released, &owner, ReleaseMode::IfEmpty, &arguments, true)
+                .await
+        });
+        // Between the look at an empty queue and its deletion, in most rounds.
+        sleep(step * 16 + step * (round / 3)).await;
+        let publishing = tokio::spawn(publisher.publish(message(&queue, "precious", Duration::ZERO)));
+        sleep(step * (round % 3)).await;
+        releasing.abort();
+        // Nothing is half done, nor going on, when a process may end.
+        place.keeper.settled().await;
+        let before = place.ready(&queue).await;
+        let confirmed = u64::from(publishing.await.unwrap().is_ok());
+        // Its turn comes when what was begun has ended.
+        let ensured = place
+            .another()
+            .ensure(&queue, &wanted("two", QUORUM))
+            .await
+            .unwrap();
+        let ready = place.ready(&queue).await.unwrap();
+        assert!(before.is_none_or(|before| before <= ready), "{before:?} {ready}");
+        // What the broker had routed and not stored may be gone with the queue, see above; the rest is there.
+        assert!(
+            ready == confirmed || ensured == Ensured::Created,
+            "{ready} of {confirmed}"
+        );
+        assert!(ready <= 1, "nothing is put back twice");
+        let bindings = place.bindings(&queue);
+        assert!(bindings.iter().any(|(_, key)| key == "two/team"), "{bindings:?}");
+        lost += confirmed.saturating_sub(ready);
+    }
+    assert!(lost <= 2, "{lost} messages are missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_stays_while_it_holds_messages_of_any_kind() {
     let place = Place::new().await;
     let publisher = RabbitMqTransport::connect(place.options.clone()).await.unwrap();
@@ -235,6 +288,36 @@ async fn a_queue_stays_while_somebody_consumes_it() {
             Released::Gone
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_that_are_another_actors_queue_stay() {
+    let place = Place::new().await;
+    let mut plain = wanted("one", QUORUM);
+    plain.dead_letter = false;
+    let (queue, other) = (QueueName::for_actor("x"), QueueName::for_actor("x-dlq"));
+    for mode in [ReleaseMode::Always, ReleaseMode::IfEmpty] {
+        // Neither where there are no dead letters, nor where they were switched on afterwards.
+        for dead_letter in [false, true] {
+            place.ensure(&queue, &plain).await;
+            place.ensure(&other, &plain).await;
+            let before = place.bindings(&other);
+            let arguments = read(QUORUM);
+            let released = place
+                .keeper
+                .release(&queue, &owner("one"), mode, &arguments, dead_letter)
+                .await;
+            assert_eq!(released.unwrap(), Released::Gone);
+            assert_eq!(place.ready(&queue).await, None);
+            assert_eq!(place.ready(&other).await, Some(0), "{mode:?} {dead_letter}");
+            assert_eq!(place.bindings(&other), before);
+        }
+    }
+    assert_eq!(
+        place.release(&other, "one", ReleaseMode::IfEmpty).await,
+        Released::Gone
+    );
+    assert_eq!(place.ready(&other).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,7 +158,6 @@ fn server(reader: &mut Reader<'_>) -> ServerOptions {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 mod tests {
     use super::*;
 

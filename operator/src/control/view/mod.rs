@@ -31,7 +31,7 @@ struct State {
     children: HashMap<Key, BTreeSet<(Kind, String)>>,
     /// Pods by the actor that their label names, then by name.
     pods: HashMap<Key, BTreeMap<String, Arc<Pod>>>,
-    /// `status.desiredReplicas` of HPAs by namespace and ScaledObject, with the name of the HPA.
+    /// `status.desiredReplicas` of HPAs by namespace and `ScaledObject`, with the name of the HPA.
     scalers: HashMap<Key, (String, u32)>,
     /// Kinds whose definitions are not installed.
     absent: HashSet<Kind>,

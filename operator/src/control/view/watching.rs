@@ -30,9 +30,9 @@ use crate::status;
 
 /// Pods come and go in bursts; one pass shows many changes.
 const BURST: Duration = Duration::from_millis(100);
-/// KEDA's label of HPAs; its value is the name of the ScaledObject, which is the actor's.
+/// KEDA's label of HPAs; its value is the name of the `ScaledObject`, which is the actor's.
 const SCALER_LABEL: &str = "scaledobject.keda.sh/name";
-/// Selects the ConfigMaps with the runtime script (contract operator §8.5).
+/// Selects the `ConfigMaps` with the runtime script (contract operator §8.5).
 const SCRIPT_SELECTOR: &str = "app.kubernetes.io/name=asya-runtime";
 
 /// Where to look.
@@ -212,7 +212,9 @@ async fn follow<K>(
             Ok(Event::InitDone) => {
                 known.extend(listed.iter().cloned());
                 let gone: Vec<Key> = known.extract_if(|key| !listed.contains(key)).collect();
-                gone.iter().for_each(|key| sink.remove(key));
+                for key in &gone {
+                    sink.remove(key);
+                }
                 listed = HashSet::new();
                 failures = 0;
                 sink.installed(true);
@@ -231,6 +233,18 @@ async fn follow<K>(
             Err(error) if is_not_found(&error) && sink.installed(false) => reached(),
             Err(error) => {
                 failures += 1;
+                if is_forbidden(&error) {
+                    if failures.is_power_of_two() {
+                        tracing::error!(
+                            path,
+                            failures,
+                            %error,
+                            "the right to list and watch this is missing, and nothing is done without it; the chart \
+                             asya-operator makes the roles that are needed"
+                        );
+                    }
+                    continue;
+                }
                 // One broken watch is usual: servers end them. What goes on is worth a line.
                 if failures.is_power_of_two() && failures > 1 {
                     tracing::warn!(path, failures, %error, "a watch fails and is started again");
@@ -253,6 +267,15 @@ fn is_not_found(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
+    }
+}
+
+/// Whether the operator lacks the right to list or watch.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 403,
         _ => false,
     }
 }

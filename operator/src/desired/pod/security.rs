@@ -20,7 +20,7 @@ pub fn hardened() -> Value {
 /// The operator's security context for this pod.
 ///
 /// A pod that names a user other than root for all its containers means the sidecar too: both then own the socket, and
-/// a cluster that prescribes users (OpenShift) is content.
+/// a cluster that prescribes users (`OpenShift`) is content.
 pub(super) fn context(inputs: &Inputs<'_>, spec: &Map<String, Value>) -> Option<Value> {
     let mut context = inputs.defaults.sidecar_security.clone();
     let pod_user = spec

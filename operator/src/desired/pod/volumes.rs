@@ -11,7 +11,7 @@ use crate::desired::{DesiredError, Inputs};
 const SOCKETS: &str = "socket-dir";
 /// Volume of `/tmp`.
 const TEMPORARY: &str = "tmp";
-/// Volume and ConfigMap of the runtime script.
+/// Volume and `ConfigMap` of the runtime script.
 const SCRIPT: &str = "asya-runtime";
 
 /// Appends the volumes to the pod.

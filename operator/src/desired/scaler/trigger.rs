@@ -73,20 +73,17 @@ fn rabbitmq(
         ("mode", "QueueLength".to_owned()),
         ("value", target(inputs)),
     ]);
-    match broker.management_port {
-        Some(port) => {
-            let scheme = if broker.tls { "https" } else { "http" };
-            metadata.insert("protocol", "http".to_owned());
-            metadata.insert("host", address(inputs, broker, scheme, port)?);
-            if counting == Counting::WaitingOnly {
-                metadata.insert("excludeUnacknowledged", "true".to_owned());
-            }
+    if let Some(port) = broker.management_port {
+        let scheme = if broker.tls { "https" } else { "http" };
+        metadata.insert("protocol", "http".to_owned());
+        metadata.insert("host", address(inputs, broker, scheme, port)?);
+        if counting == Counting::WaitingOnly {
+            metadata.insert("excludeUnacknowledged", "true".to_owned());
         }
-        None => {
-            let scheme = if broker.tls { "amqps" } else { "amqp" };
-            metadata.insert("protocol", "amqp".to_owned());
-            metadata.insert("host", address(inputs, broker, scheme, broker.port)?);
-        }
+    } else {
+        let scheme = if broker.tls { "amqps" } else { "amqp" };
+        metadata.insert("protocol", "amqp".to_owned());
+        metadata.insert("host", address(inputs, broker, scheme, broker.port)?);
     }
     if broker.vhost != "/" && !broker.vhost.is_empty() {
         metadata.insert("vhostName", broker.vhost.clone());
@@ -110,8 +107,11 @@ fn rabbitmq(
     })
 }
 
+/// RabbitMQ's user with the public password.
+const DEFAULT_USER: &str = "guest";
+
 /// The broker's address. Without a Secret it names the user; the password is then RabbitMQ's public default, which KEDA
-/// knows for AMQP and has to be told for HTTP.
+/// knows for AMQP and has to be told for HTTP. Nobody but the default user has it.
 fn address(inputs: &Inputs<'_>, broker: &RabbitMq, scheme: &str, port: u16) -> Result<String, DesiredError> {
     let host = &broker.host;
     let host = if host.contains(':') && !host.starts_with('[') {
@@ -119,7 +119,7 @@ fn address(inputs: &Inputs<'_>, broker: &RabbitMq, scheme: &str, port: u16) -> R
     } else {
         host.clone()
     };
-    let is_invalid = |_| DesiredError::InvalidSetting {
+    let is_invalid = |()| DesiredError::InvalidSetting {
         transport: inputs.transport.name.clone(),
         setting: "host",
         value: broker.host.clone(),
@@ -129,6 +129,13 @@ fn address(inputs: &Inputs<'_>, broker: &RabbitMq, scheme: &str, port: u16) -> R
     if broker.password.is_none() {
         url.set_username(&broker.username).map_err(is_invalid)?;
         if scheme.starts_with("http") {
+            if broker.username != DEFAULT_USER {
+                return Err(DesiredError::MissingSetting {
+                    transport: inputs.transport.name.clone(),
+                    setting: "passwordSecretRef",
+                    trigger: "rabbitmq",
+                });
+            }
             url.set_password(Some("guest")).map_err(is_invalid)?;
         }
     }

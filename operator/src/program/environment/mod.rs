@@ -118,15 +118,15 @@ fn transports(reader: &mut Reader<'_>) -> Registry {
     };
     match registry::read(&config) {
         Ok((registry, warnings)) => {
-            warnings
-                .into_iter()
-                .for_each(|line| reader.warn(&v::TRANSPORT_CONFIG, line));
+            for line in warnings {
+                reader.warn(&v::TRANSPORT_CONFIG, line);
+            }
             registry
         }
         Err(problems) => {
-            problems
-                .into_iter()
-                .for_each(|line| reader.problem(&v::TRANSPORT_CONFIG, line));
+            for line in problems {
+                reader.problem(&v::TRANSPORT_CONFIG, line);
+            }
             Registry::default()
         }
     }

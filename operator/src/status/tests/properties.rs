@@ -92,7 +92,7 @@ prop_compose! {
 }
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
-    (0..2400_000_i64).prop_map(|millis| at("12:00:00") + SignedDuration::from_millis(millis))
+    (0..2_400_000_i64).prop_map(|millis| at("12:00:00") + SignedDuration::from_millis(millis))
 }
 
 proptest! {

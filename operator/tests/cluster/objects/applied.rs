@@ -29,13 +29,11 @@ fn apply(person: &Person, body: &Value) -> Value {
 }
 
 /// Patches what is stored, as `manager`.
-fn patch(person: &Person, object: &Object, manager: &str, kind: &str, patch: &Value) -> Value {
+fn patch(person: &Person, object: &Object, manager: &str, kind: &str, change: &Value) -> Value {
     let (api_version, _, plural) = object.kind.names();
-    let path = format!(
-        "{}?fieldManager={manager}",
-        person.path(api_version, plural, &object.name)
-    );
-    person.send(Method::PATCH, &path, kind, Some(patch)).unwrap()
+    let place = person.path(api_version, plural, &object.name);
+    let url = format!("{place}?fieldManager={manager}");
+    person.send(Method::PATCH, &url, kind, Some(change)).unwrap()
 }
 
 /// A person with an actor of the fixtures in a namespace of its own; `None` where tests are skipped.

@@ -223,7 +223,7 @@ fn names_that_kubernetes_would_refuse_later_are_refused_with_a_reason() {
         ),
         (
             changed("statefulset-fixed", |actor| {
-                actor.spec.workload.service_name = Some(service("No-"))
+                actor.spec.workload.service_name = Some(service("No-"));
             }),
             "\"No-\" is not possible",
         ),
@@ -247,10 +247,10 @@ fn a_job_refuses_what_jobs_do_not_have() {
     type Change = fn(&mut Actor);
     let table: [(&str, Change); 3] = [
         ("spec.workload.strategy", |actor| {
-            actor.spec.workload.strategy = Some(json!({ "type": "Recreate" }))
+            actor.spec.workload.strategy = Some(json!({ "type": "Recreate" }));
         }),
         ("spec.workload.volumeClaimTemplates", |actor| {
-            actor.spec.workload.volume_claim_templates = Some(Vec::new())
+            actor.spec.workload.volume_claim_templates = Some(Vec::new());
         }),
         ("spec.workload.template.spec.restartPolicy", |actor| {
             actor.spec.workload.template.spec["restartPolicy"] = "Always".into();

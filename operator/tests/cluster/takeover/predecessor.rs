@@ -202,7 +202,7 @@ impl<'a> Predecessor<'a> {
         })
     }
 
-    /// The ScaledObject of an actor and its TriggerAuthentication.
+    /// The `ScaledObject` of an actor and its `TriggerAuthentication`.
     pub(super) fn scaler(&self, actor: &Value) -> Value {
         let name = actor["metadata"]["name"].as_str().unwrap();
         let reference =
@@ -376,6 +376,7 @@ fn owner(actor: &Value) -> Value {
 }
 
 fn append(list: &mut Value, more: Value) {
-    let more = more.as_array().unwrap().clone();
-    list.as_array_mut().unwrap().extend(more);
+    if let (Value::Array(list), Value::Array(more)) = (list, more) {
+        list.extend(more);
+    }
 }

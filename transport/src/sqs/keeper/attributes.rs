@@ -36,16 +36,21 @@ pub(super) fn is_fifo(queue: &str) -> bool {
 }
 
 /// What an existing queue has otherwise than wanted, with the value that it should have. Retention is left as it is, and
-/// so is a redrive policy where none is wanted.
+/// so is a redrive policy where none is wanted. For messages that another owner has in hand a shorter visibility timeout
+/// than theirs would be too short, so with others it only grows.
 pub(super) fn differences(
     wanted: &Wanted,
     redrive: Option<&Redrive>,
+    has_others: bool,
     attributes: &HashMap<QueueAttributeName, String>,
 ) -> Vec<(QueueAttributeName, String)> {
     let mut found = Vec::new();
-    let visibility = wanted.visibility_timeout.to_string();
-    if attributes.get(&QueueAttributeName::VisibilityTimeout) != Some(&visibility) {
-        found.push((QueueAttributeName::VisibilityTimeout, visibility));
+    let visibility = wanted.visibility_timeout;
+    let present = attributes.get(&QueueAttributeName::VisibilityTimeout);
+    let present = present.and_then(|text| text.parse::<u32>().ok());
+    let will_do = present.is_some_and(|present| present == visibility || has_others && present > visibility);
+    if !will_do {
+        found.push((QueueAttributeName::VisibilityTimeout, visibility.to_string()));
     }
     if let Some(redrive) = redrive {
         let present = attributes.get(&QueueAttributeName::RedrivePolicy);

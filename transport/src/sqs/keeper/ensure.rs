@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::attributes::{RETENTION, describe, differences, is_fifo};
 use super::{
-    BTreeMap, DeadLetter, EMPTY_SINCE, Ensured, KeepError, QueueAttributeName, Redrive, SqsKeeper, Wanted,
+    BTreeMap, DeadLetter, EMPTY_SINCE, Ensured, KeepError, OWNER, QueueAttributeName, Redrive, SqsKeeper, Wanted,
     explain, owner_tag,
 };
 
@@ -73,7 +73,9 @@ impl SqsKeeper {
         if tags.contains_key(EMPTY_SINCE) {
             self.untag(queue, &url, EMPTY_SINCE).await?;
         }
-        let differences = differences(wanted, redrive, &attributes);
+        let own = owner_tag(&wanted.owner);
+        let has_others = tags.keys().any(|tag| tag.starts_with(OWNER) && *tag != own);
+        let differences = differences(wanted, redrive, has_others, &attributes);
         if differences.is_empty() {
             return Ok(Some(Ensured::Present));
         }
