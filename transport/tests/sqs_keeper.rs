@@ -173,7 +173,8 @@ async fn a_visibility_timeout_is_not_lowered_while_somebody_else_may_need_it() {
     for place in Place::all().await {
         let (mut long, short) = (place.wanted("one"), place.wanted("two"));
         long.visibility_timeout = 900;
-        let shown = async || place.attributes(&place.queue).await[&QueueAttributeName::VisibilityTimeout].clone();
+        let shown =
+            async || place.attributes(&place.queue).await[&QueueAttributeName::VisibilityTimeout].clone();
         place.ensure(&short).await;
         place.ensure(&long).await;
         assert_eq!(shown().await, "900", "longer harms nobody");

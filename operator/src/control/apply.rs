@@ -19,7 +19,8 @@ use super::ownership::{Ownership, ownership};
 use super::view::{Live, ObjectKey, View, is_older};
 use super::{adoption, backoff};
 use crate::desired::{
-    Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, TEMPLATE_HASH, contains, replicas_handover, strategy_change,
+    Kind, Object, REPLICAS_MANAGER, STRATEGY_MANAGER, TEMPLATE_HASH, contains, replicas_handover,
+    strategy_change,
 };
 use crate::resource::{APPLIED_ANNOTATION, Actor, FIELD_MANAGER};
 

@@ -21,7 +21,7 @@ use super::work_queue::Key;
 use crate::desired::Kind;
 use crate::queues::{Deleted, DeletionPolicy, QueueSpec};
 use crate::resource::{Actor, AsyncActor, FINALIZER};
-use crate::status::{self, Observation, QueueReference, Verdict};
+use crate::status::{self, Observation, QueueReference, State, Verdict};
 
 /// Pods get their grace period, and this to be gone from the API server.
 const AFTER_GRACE: Duration = Duration::from_secs(30);
@@ -89,7 +89,9 @@ impl Controller {
             return Ok(None);
         }
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        self.show_terminating(key, object, None).await?;
+        // What held it up last is shown until something else is known: taken back at each look and said again after it,
+        // it would be a change each time, and every change is a reason to look.
+        self.show_terminating(key, object, self.blocked(key, object)).await?;
         let queues = self.queues_of(key, object);
         let policy = deletion_policy(object);
         if !queues.is_empty() && policy != DeletionPolicy::Retain {
@@ -265,6 +267,18 @@ impl Controller {
                 )
             }
         }
+    }
+
+    /// What the status says of a queue that holds the deletion up.
+    fn blocked(&self, key: &Key, object: &AsyncActor) -> Option<String> {
+        let shown = self.previous(key, object);
+        if shown.status.as_deref() != Some(State::Terminating.as_str()) {
+            return None;
+        }
+        let mut conditions = shown.conditions.into_iter();
+        conditions
+            .find(|condition| condition.kind == "TransportReady" && condition.reason == "QueueError")
+            .map(|condition| condition.message)
     }
 
     async fn show_terminating(

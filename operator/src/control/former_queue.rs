@@ -110,7 +110,9 @@ impl Controller {
                 tracing::info!(actor = %key, reason = text, "a former queue was not deleted yet");
                 if attempts.count == 1 {
                     let text = format!("{text}; it is deleted as soon as nobody needs it");
-                    self.events.publish(object, Note::warning("QueueRetained", text)).await;
+                    self.events
+                        .publish(object, Note::warning("QueueRetained", text))
+                        .await;
                 }
                 let pause = delay(attempts.count, FIRST_PAUSE, LONGEST_PAUSE);
                 (Some(former.clone()), Some(pause))
@@ -121,7 +123,8 @@ impl Controller {
     async fn part(&self, key: &Key, object: &AsyncActor, actor: &Actor, former: &QueueReference) -> Parting {
         let QueueReference { transport, name } = former;
         let Some(transport) = self.settings.registry.transports.get(transport) else {
-            let text = format!("queue {name:?} stays: transport {transport:?} is not in the operator's registry");
+            let text =
+                format!("queue {name:?} stays: transport {transport:?} is not in the operator's registry");
             return Parting::Over(Note::warning("QueueRetained", text));
         };
         let queue = QueueSpec {
@@ -135,7 +138,9 @@ impl Controller {
             DeletionPolicy::Delete | DeletionPolicy::DeleteIfEmpty => DeletionPolicy::DeleteIfEmpty,
         };
         match self.parts.queues.release(transport, &queue, policy).await {
-            Ok(Deleted::Gone) => Parting::Over(Note::normal("QueueDeleted", format!("deleted queue {name:?}"))),
+            Ok(Deleted::Gone) => {
+                Parting::Over(Note::normal("QueueDeleted", format!("deleted queue {name:?}")))
+            }
             Ok(Deleted::Later(_)) => Parting::Settling,
             Ok(Deleted::Kept(reason)) => {
                 let text = format!("queue {name:?} stays: {reason}");
@@ -153,7 +158,9 @@ impl Controller {
 
     fn has_lost_patience(&self, key: &Key) -> bool {
         let attempts = locked(&self.former_queues.attempts);
-        attempts.get(key).is_some_and(|known| known.since.elapsed() >= PATIENCE)
+        attempts
+            .get(key)
+            .is_some_and(|known| known.since.elapsed() >= PATIENCE)
     }
 
     /// Whether a queue is known to hold nothing.

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::events::Note;
 use crate::queues::DeletionPolicy;
 use crate::registry::{Broker, Registry, Transport};
 use crate::resource::{Actor, AsyncActor};
@@ -42,7 +43,12 @@ pub(super) fn judge<'a>(object: &AsyncActor, actor: &Actor, registry: &'a Regist
 pub(super) fn advice(object: &AsyncActor, actor: &Actor) -> Vec<Note> {
     let mut notes: Vec<Note> = asya_manifest::ineffective_fields(&object.spec)
         .into_iter()
-        .map(|path| Note::warning("IneffectiveField", format!("{path}: nothing reads this field; remove it")))
+        .map(|path| {
+            Note::warning(
+                "IneffectiveField",
+                format!("{path}: nothing reads this field; remove it"),
+            )
+        })
         .collect();
     let processing = actor.spec.processing_timeout().as_secs();
     if let Some(grace) = actor.spec.timeout.graceful_shutdown

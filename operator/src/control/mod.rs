@@ -192,7 +192,10 @@ async fn server_minor(client: &kube::Client) -> u32 {
             Err(_) => format!("no answer within {GREETING:?}"),
         };
         attempts += 1;
-        tracing::warn!(error = problem, "the API server does not say its version; asking again");
+        tracing::warn!(
+            error = problem,
+            "the API server does not say its version; asking again"
+        );
         tokio::time::sleep(backoff::delay(attempts, FIRST_PAUSE, LONGEST_PAUSE)).await;
     }
 }

@@ -342,9 +342,7 @@ impl Controller {
         // A workload that could not be written, or not yet, still makes pods that use the former queue.
         let is_unused = objects.is_written
             && is_current
-            && counts
-                .as_ref()
-                .is_some_and(|counts| is_rolled_out(counts, &pods));
+            && counts.as_ref().is_some_and(|counts| is_rolled_out(counts, &pods));
         let own = QueueReference {
             transport: transport.name.clone(),
             name: queue_spec(actor, transport).name,

@@ -205,7 +205,11 @@ struct Round<'a> {
 impl Round<'_> {
     /// Before anything is tried: what cannot be written is no less wanted for that.
     fn want(&mut self, desired: &desired::Desired) {
-        let parts = [Ok(&desired.common), desired.workload.as_ref(), desired.scaler.as_ref()];
+        let parts = [
+            Ok(&desired.common),
+            desired.workload.as_ref(),
+            desired.scaler.as_ref(),
+        ];
         for object in parts.into_iter().flatten().flatten() {
             self.wanted.insert(self.object_key(object.kind, &object.name));
         }
@@ -222,7 +226,9 @@ impl Round<'_> {
             Standing::Ours => Ok(false),
             Standing::Adopted if self.is_taken_over => Ok(true),
             Standing::Found if self.is_taken_over => {
-                applier.merge(key, &adoption::mark(self.actor, self.seen_generation)).await?;
+                applier
+                    .merge(key, &adoption::mark(self.actor, self.seen_generation))
+                    .await?;
                 let text = format!(
                     "took over {} {:?}; it stays as it is until the actor changes",
                     key.kind.names().1,

@@ -49,10 +49,6 @@ mod tests {
         drop(first);
         assert!(turns.take("one").now_or_never().is_some());
         let _three = turns.take("three").await;
-        assert_eq!(
-            turns.known.lock().unwrap().len(),
-            1,
-            "unused locks are not kept"
-        );
+        assert_eq!(turns.known.lock().unwrap().len(), 1, "unused locks are not kept");
     }
 }

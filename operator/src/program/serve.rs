@@ -154,7 +154,13 @@ impl Operator {
             "working"
         );
         let brokers = Arc::new(brokers(&connected, &prepared)?);
-        let controlling = control(connected, prepared, Arc::clone(&brokers), actors, shutdown.clone());
+        let controlling = control(
+            connected,
+            prepared,
+            Arc::clone(&brokers),
+            actors,
+            shutdown.clone(),
+        );
         let mut working = tokio::spawn(controlling);
         let ended = tokio::select! {
             ended = &mut working => Some(ended),
@@ -167,19 +173,23 @@ impl Operator {
         phase.send_replace(Phase::Ending);
         shutdown.cancel();
         let limit = Instant::now() + DRAINING;
-        let ended = if let Some(ended) = ended { Some(ended) } else { tokio::select! {
-            ended = &mut working => Some(ended),
-            reason = hold(lease.as_mut()) => return Ok(lost(&reason)),
-            () = sleep_until(limit) => {
-                tracing::warn!("passes that have begun do not end; they are left");
-                working.abort();
-                None
+        let ended = if let Some(ended) = ended {
+            Some(ended)
+        } else {
+            tokio::select! {
+                ended = &mut working => Some(ended),
+                reason = hold(lease.as_mut()) => return Ok(lost(&reason)),
+                () = sleep_until(limit) => {
+                    tracing::warn!("passes that have begun do not end; they are left");
+                    working.abort();
+                    None
+                }
+                again = signals.next() => {
+                    tracing::warn!(signal = again.name(), "asked again, ending at once");
+                    return Ok(Ending::Plain(Exit::Interrupted(again)));
+                }
             }
-            again = signals.next() => {
-                tracing::warn!(signal = again.name(), "asked again, ending at once");
-                return Ok(Ending::Plain(Exit::Interrupted(again)));
-            }
-        } };
+        };
         // A message that came while its queue was being deleted is put back before anybody else leads.
         tokio::select! {
             settled = timeout(SETTLING, brokers.settled()) => if settled.is_err() {

@@ -88,12 +88,7 @@ impl Brokers {
 
     /// Why an empty queue without consumers must not be deleted (yet): AMQP tells nothing of messages that somebody
     /// without a consumer holds. Without a management API the caller has seen to it that nobody is left who might.
-    async fn held(
-        &self,
-        broker: &RabbitMq,
-        password: &Hidden,
-        queues: &[&QueueName],
-    ) -> Option<Released> {
+    async fn held(&self, broker: &RabbitMq, password: &Hidden, queues: &[&QueueName]) -> Option<Released> {
         let port = broker.management_port?;
         for queue in queues {
             match management::in_hand(&self.http, broker, port, password, queue.as_str()).await {

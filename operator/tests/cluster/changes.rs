@@ -1,9 +1,14 @@
 //! Actors that change: scaling, kind, transport, template.
 
+use std::sync::Arc;
+
+use asya_operator::report::Nobody;
 use asya_tests::rabbitmq::Broker;
 use asya_tests::wait_for;
+use axum::http::Method;
 use serde_json::{Value, json};
 
+use crate::api_proxy::{ApiProxy, Fault};
 use crate::setup::{self, Operator, Person, settings};
 
 const SCALED: &str = "keda.sh/v1alpha1";
@@ -268,4 +273,150 @@ fn another_script_rolls_a_few_workloads_at_a_time() {
             person.merge(&format!("{}/status", path(name)), &json!({"status": status}));
         }
     }
+}
+
+#[test]
+fn a_former_queue_stays_while_pods_or_messages_may_need_it() {
+    let Some(cluster) = setup::prepared() else {
+        return;
+    };
+    let person = Person::new(cluster);
+    let broker = Broker::shared();
+    let vhosts = [broker.vhost(), broker.vhost()];
+    let entry = |vhost: &str| {
+        let config = json!({"host": "127.0.0.1", "port": broker.port, "vhost": vhost});
+        json!({"type": "rabbitmq", "enabled": true, "config": config})
+    };
+    let registry = json!({"transports": {"one": entry(&vhosts[0]), "two": entry(&vhosts[1])}});
+    let proxy = ApiProxy::start(cluster);
+    let settings = settings(&person.namespace, setup::read_registry(&registry));
+    let _operator = Operator::start_with(proxy.kubeconfig(cluster), settings, Arc::new(Nobody));
+    person.create_actor("mover", "one", &json!({"queue": {"deletionPolicy": "Delete"}}));
+    let path = person.actor_path("mover");
+    let recorded = |transport: &str| {
+        person.wait("a record of the queue", &path, |actor| {
+            (actor["status"]["queueRef"]["transport"] == transport).then_some(())
+        });
+    };
+    recorded("one");
+    let still_there = || {
+        let actor = person.get(&path).unwrap();
+        assert_eq!(actor["status"]["queueRef"]["transport"], "one", "{actor:#}");
+        let queues = broker.manage("GET", &format!("/api/queues/{}", vhosts[0]), "");
+        assert!(queues.contains("asya-mover"), "{queues}");
+    };
+    // As the controller of Deployments does when the pods are there, with other numbers of ready ones each time.
+    let deployment = person.path("apps/v1", "deployments", "mover");
+    let report = |ready: u32| {
+        let generation = person.get(&deployment).unwrap()["metadata"]["generation"].clone();
+        let status = json!({"observedGeneration": generation, "replicas": 3, "updatedReplicas": 3, "readyReplicas": ready});
+        person.merge(&format!("{deployment}/status"), &json!({"status": status}));
+        person.wait("a pass that saw it", &path, |actor| {
+            (actor["status"]["readyReplicas"] == ready).then_some(())
+        });
+    };
+    report(3);
+    let labels = json!({"asya.sh/asya": "mover", "app": "mover"});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "mover-1", "labels": labels, "finalizers": ["example.com/works"]},
+        "spec": {"containers": [{"name": "asya-runtime", "image": "example/worker:1"}], "terminationGracePeriodSeconds": 0},
+    });
+    person.create(&person.path("v1", "pods", ""), &pod);
+
+    // A quota or a webhook does not take the new template: the old pods go on.
+    proxy.rule(
+        "/deployments/mover",
+        Some(Method::PATCH),
+        Fault::Refuse(500),
+        usize::MAX,
+    );
+    person.merge(&path, &json!({"spec": {"transport": "two"}}));
+    person.wait_condition("mover", "WorkloadReady", "False", "ReconcileError");
+    person.wait_condition("mover", "TransportReady", "True", "TransportValidated");
+    report(2);
+    still_there();
+    proxy.calm();
+    person.wait("the new transport", &deployment, |deployment| {
+        deployment.to_string().contains(&vhosts[1]).then_some(())
+    });
+
+    // The pods are new ones, but an old one still works on its message.
+    person.delete(&person.path("v1", "pods", "mover-1"));
+    report(1);
+    still_there();
+
+    // It gives the message back.
+    let message =
+        json!({"properties": {}, "routing_key": "asya-mover", "payload": "{}", "payload_encoding": "string"});
+    let exchange = format!("/api/exchanges/{}/amq.default/publish", vhosts[0]);
+    assert!(
+        broker
+            .manage("POST", &exchange, &message.to_string())
+            .contains("true")
+    );
+    let pod = person.path("v1", "pods", "mover-1");
+    person.merge(&pod, &json!({"metadata": {"finalizers": null}}));
+    person.wait_gone(&pod);
+    person.wait_event("mover", "QueueRetained");
+    still_there();
+
+    let contents = format!("/api/queues/{}/asya-mover/contents", vhosts[0]);
+    broker.manage("DELETE", &contents, "");
+    recorded("two");
+    person.wait_event("mover", "QueueDeleted");
+    let queues = |vhost: &str| broker.manage("GET", &format!("/api/queues/{vhost}"), "");
+    assert!(!queues(&vhosts[0]).contains("asya-mover") && queues(&vhosts[1]).contains("asya-mover"));
+}
+
+#[test]
+fn another_script_makes_no_job_anew() {
+    let Some(cluster) = setup::prepared() else {
+        return;
+    };
+    let person = Person::new(cluster);
+    let (registry, _) = setup::rabbitmq(&json!({}));
+    let mut settings = settings(&person.namespace, registry);
+    let operator = Operator::start(cluster, settings.clone());
+    person.create_actor("once", "rabbitmq", &json!({"workload": {"kind": "Job"}}));
+    person.wait_condition("once", "WorkloadReady", "True", "WorkloadCreated");
+    let path = person.path("batch/v1", "jobs", "once");
+    let uid = person.get(&path).unwrap()["metadata"]["uid"].clone();
+    drop(operator);
+
+    let mut defaults = setup::defaults();
+    defaults.script.text = "print('newer')\n".into();
+    defaults.script.hash = "fedcba9876543210".into();
+    settings.defaults = Arc::new(defaults);
+    let _operator = Operator::start(cluster, settings);
+    person.wait("a word about staying", &person.actor_path("once"), |actor| {
+        let condition = setup::condition(actor, "WorkloadReady")?;
+        condition["message"]
+            .as_str()?
+            .contains("stays as it is")
+            .then_some(())
+    });
+    assert_eq!(person.get(&path).unwrap()["metadata"]["uid"], uid);
+    person.merge(
+        &person.actor_path("once"),
+        &json!({"spec": {"timeout": {"processing": 99}}}),
+    );
+    person.wait("another Job", &path, |job| {
+        (job["metadata"]["uid"] != uid && job.to_string().contains("fedcba9876543210")).then_some(())
+    });
+}
+
+#[test]
+fn what_is_odd_about_a_manifest_is_told() {
+    let Some(cluster) = setup::prepared() else {
+        return;
+    };
+    let person = Person::new(cluster);
+    let (registry, _) = setup::rabbitmq(&json!({}));
+    let _operator = Operator::start(cluster, settings(&person.namespace, registry));
+    let fields = json!({"timeout": {"processing": 60, "gracefulShutdown": 30}, "socket": {"path": "/tmp/s"}});
+    person.create_actor("odd", "rabbitmq", &fields);
+    person.wait_condition("odd", "WorkloadReady", "True", "WorkloadCreated");
+    person.wait_event("odd", "GracePeriodTooShort");
+    person.wait_event("odd", "IneffectiveField");
 }

@@ -139,7 +139,8 @@ fn a_broker_that_is_away_holds_up_neither_rollouts_nor_for_ever_a_deletion() {
     let (registry, _) = setup::rabbitmq(&json!({"port": 1, "managementPort": null, "vhost": vhost}));
     let mut settings = settings(&person.namespace, registry);
     settings.deletion_patience = Duration::from_secs(3);
-    let _operator = Operator::start(cluster, settings);
+    let proxy = ApiProxy::start(cluster);
+    let _operator = Operator::start_with(proxy.kubeconfig(cluster), settings, Arc::new(Nobody));
     person.wait_condition("stranded", "TransportReady", "False", "QueueError");
     person.merge(
         &person.actor_path("stranded"),
@@ -150,10 +151,15 @@ fn a_broker_that_is_away_holds_up_neither_rollouts_nor_for_ever_a_deletion() {
         &person.path("apps/v1", "deployments", "stranded"),
         |deployment| (deployment["spec"]["replicas"] == 7).then_some(()),
     );
+    proxy.forget();
     delete(&person, "stranded");
     person.wait_event("stranded", "DeletionBlocked");
     person.wait_event("stranded", "QueueRetained");
     assert_eq!(queues(&vhost), ["asya-stranded"]);
+    // Said once, and not taken back and said again at each look.
+    let told = proxy.writes();
+    let told = told.iter().filter(|seen| seen.path.contains("/stranded/status"));
+    assert!(told.clone().count() <= 6, "{:?}", told.collect::<Vec<_>>());
 }
 
 #[test]
@@ -231,12 +237,7 @@ fn a_deletion_goes_on_after_somebody_refused_a_part_of_it() {
     person.create_actor("guarded", "rabbitmq", &json!({}));
     ready(&person, "guarded");
     // As a webhook may, for a while.
-    proxy.rule(
-        "/deployments/guarded",
-        Some(Method::PATCH),
-        Fault::Refuse(422),
-        2,
-    );
+    proxy.rule("/deployments/guarded", Some(Method::PATCH), Fault::Refuse(422), 2);
     delete(&person, "guarded");
     assert_eq!(queues(&vhost), Vec::<String>::new());
     let refused = proxy

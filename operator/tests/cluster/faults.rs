@@ -200,3 +200,128 @@ fn in_a_namespace_that_is_being_deleted_nothing_is_made_and_actors_can_go() {
     person.delete(&person.actor_path("worker"));
     person.wait_gone(&person.actor_path("worker"));
 }
+
+#[test]
+fn a_scaler_stays_when_what_stands_before_it_cannot_be_written() {
+    let Some(cluster) = setup::prepared() else {
+        return;
+    };
+    let person = Person::new(cluster);
+    let (registry, _) = setup::rabbitmq(&json!({"passwordSecretRef": {"name": "broker", "key": "password"}}));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "broker"},
+        "stringData": {"username": "guest", "password": "guest"},
+    });
+    person.create(&person.path("v1", "secrets", ""), &secret);
+    let proxy = ApiProxy::start(cluster);
+    let settings = settings(&person.namespace, registry);
+    let _operator = Operator::start_with(proxy.kubeconfig(cluster), settings, Arc::new(Nobody));
+    person.create_actor("scaled", "rabbitmq", &json!({"scaling": {"enabled": true}}));
+    person.wait_condition("scaled", "ScalingReady", "True", "ScaledObjectCreated");
+    let path = person.path(SCALED, "scaledobjects", "scaled");
+    let auth = person.path(SCALED, "triggerauthentications", "scaled-trigger-auth");
+    let uid = person.get(&path).unwrap()["metadata"]["uid"].clone();
+
+    proxy.rule(
+        "/triggerauthentications/",
+        Some(Method::PATCH),
+        Fault::Refuse(500),
+        usize::MAX,
+    );
+    person.delete(&auth);
+    person.wait_condition("scaled", "ScalingReady", "False", "ReconcileError");
+    // Another change meanwhile: this pass too finds the scaler wanted.
+    person.merge(
+        &person.actor_path("scaled"),
+        &json!({"spec": {"timeout": {"processing": 77}}}),
+    );
+    person.wait("the generation", &person.actor_path("scaled"), |actor| {
+        (actor["status"]["observedGeneration"] == actor["metadata"]["generation"]).then_some(())
+    });
+    let scaled = person.get(&path).expect("the autoscaler is still there");
+    assert_eq!(scaled["metadata"]["uid"], uid);
+    assert!(
+        !proxy
+            .seen()
+            .iter()
+            .any(|seen| seen.method == Method::DELETE && seen.path.contains("/scaledobjects/"))
+    );
+
+    proxy.calm();
+    person.merge(
+        &person.actor_path("scaled"),
+        &json!({"spec": {"scaling": {"maxReplicas": 7}}}),
+    );
+    person.wait("the credentials again", &auth, |auth| auth.get("spec").map(drop));
+    person.wait_condition("scaled", "ScalingReady", "True", "ScaledObjectCreated");
+    assert_eq!(person.get(&path).unwrap()["metadata"]["uid"], uid);
+}
+
+#[test]
+fn a_takeover_that_stopped_half_way_is_finished() {
+    let Some(cluster) = setup::prepared() else {
+        return;
+    };
+    let person = Person::new(cluster);
+    let (registry, _) = setup::rabbitmq(&json!({}));
+    let actor = person.create_actor("half", "rabbitmq", &json!({"scaling": {"enabled": true}}));
+    let owner = json!([{
+        "apiVersion": "asya.sh/v1alpha1", "kind": "AsyncActor", "name": "half", "uid": actor["metadata"]["uid"],
+        "controller": true, "blockOwnerDeletion": true,
+    }]);
+    let create = |path: &str, object: &serde_json::Value| {
+        let path = format!("{path}?fieldManager=manager");
+        person
+            .send(Method::POST, &path, "application/json", Some(object))
+            .unwrap();
+    };
+    let labels = json!({"app": "half", "asya.sh/asya": "half"});
+    let template = json!({
+        "metadata": {"labels": labels}, "spec": {"containers": [{"name": "asya-runtime", "image": "example/worker:1"}]},
+    });
+    create(
+        &person.path("apps/v1", "deployments", ""),
+        &json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "half", "ownerReferences": owner},
+            "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+        }),
+    );
+    let trigger = json!({"type": "rabbitmq", "metadata": {
+        "queueName": "asya-half", "mode": "QueueLength", "value": "5", "host": "amqp://guest@127.0.0.1:5672"}});
+    create(
+        &person.path(SCALED, "scaledobjects", ""),
+        &json!({
+            "apiVersion": SCALED, "kind": "ScaledObject", "metadata": {"name": "half", "ownerReferences": owner},
+            "spec": {"scaleTargetRef": {"name": "half"}, "initialCooldownPeriod": 123, "triggers": [trigger]},
+        }),
+    );
+
+    let proxy = ApiProxy::start(cluster);
+    let settings = settings(&person.namespace, registry);
+    let _operator = Operator::start_with(proxy.kubeconfig(cluster), settings, Arc::new(Nobody));
+    person.wait_condition("half", "ScalingReady", "True", "ScaledObjectCreated");
+    let path = person.path(SCALED, "scaledobjects", "half");
+    person.wait("the mark of the takeover", &path, |scaled| {
+        scaled["metadata"]["annotations"]["asya.sh/adopted-generation"]
+            .is_string()
+            .then_some(())
+    });
+    // The predecessor's hold on the workload ends, that on the scaler does not at first.
+    proxy.rule("/scaledobjects/half", Some(Method::PATCH), Fault::Refuse(409), 1);
+    person.merge(
+        &person.actor_path("half"),
+        &json!({"spec": {"timeout": {"processing": 77}}}),
+    );
+    let scaled = person.wait("our scaler", &path, |scaled| {
+        scaled["metadata"]["annotations"]["asya.sh/applied"]
+            .is_string()
+            .then(|| scaled.clone())
+    });
+    assert_eq!(
+        scaled["spec"].get("initialCooldownPeriod"),
+        None,
+        "what it wrote and nobody wants goes"
+    );
+    let managers = scaled["metadata"]["managedFields"].to_string();
+    assert!(!managers.contains(r#""manager":"manager""#), "{managers}");
+}

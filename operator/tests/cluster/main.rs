@@ -4,7 +4,6 @@
 
 mod admission;
 mod adopting;
-#[expect(dead_code, reason = "not every topic uses every part")]
 mod api_proxy;
 mod pods;
 mod queues;

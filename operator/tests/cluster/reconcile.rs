@@ -224,11 +224,46 @@ fn a_namespace_whose_config_maps_hang_does_not_hold_up_others() {
     slow.create_actor("hanging", "rabbitmq", &json!({}));
     asya_tests::wait_for("the request that hangs", || {
         let seen = proxy.writes();
-        seen.iter().any(|seen| seen.path.starts_with(&script)).then_some(())
+        seen.iter()
+            .any(|seen| seen.path.starts_with(&script))
+            .then_some(())
     });
     quick.create_actor("quick", "rabbitmq", &json!({}));
     quick.wait_condition("quick", "WorkloadReady", "True", "WorkloadCreated");
     let of_the_slow = proxy.writes();
     let mut answers = of_the_slow.iter().filter(|seen| seen.path.starts_with(&script));
     assert!(answers.all(|seen| seen.code.is_none()), "it still hangs");
+}
+
+#[test]
+fn an_operator_that_leaves_queues_alone_says_what_it_sees_of_them() {
+    let Some(cluster) = setup::prepared() else { return };
+    let person = Person::new(cluster);
+    let (registry, vhost) = setup::rabbitmq(&json!({}));
+    let mut settings = settings(&person.namespace, registry);
+    settings.status_refresh = Duration::from_millis(500);
+    let mut defaults = setup::defaults();
+    defaults.manages_queues = false;
+    settings.defaults = Arc::new(defaults);
+    let _operator = Operator::start(cluster, settings);
+    person.create_actor("watched", "rabbitmq", &json!({}));
+    person.wait_condition("watched", "WorkloadReady", "True", "WorkloadCreated");
+    let says = |what: &str, is_right: &dyn Fn(&str) -> bool| {
+        person.wait(what, &person.actor_path("watched"), |actor| {
+            let transport = condition(actor, "TransportReady")?;
+            let message = transport["message"].as_str()?;
+            (transport["status"] == "True" && message.contains("not managed") && is_right(message))
+                .then_some(())
+        });
+    };
+    says("that there is none", &|message| {
+        message.contains("\"asya-watched\" does not exist")
+    });
+    let broker = asya_tests::rabbitmq::Broker::shared();
+    broker.manage(
+        "PUT",
+        &format!("/api/queues/{vhost}/asya-watched"),
+        "{\"durable\":true}",
+    );
+    says("that there is one", &|message| !message.contains("not exist"));
 }

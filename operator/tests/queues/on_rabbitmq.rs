@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asya_operator::queues::{Deleted, DeletionPolicy, Ensured, QueueError, Queues as _, arguments};
-use asya_operator::registry::{Broker, RabbitMq};
+use asya_operator::registry::{Broker, RabbitMq, Transport};
 use asya_operator::status::QueueDepth;
 use asya_tests::rabbitmq::{self, certificates};
 use serde_json::Value;
@@ -184,6 +184,99 @@ async fn messages_in_flight_are_counted_where_there_is_a_management_api() {
     broker.management_port = Some(1);
     let silent = transport(Broker::RabbitMq(broker));
     assert_eq!(brokers.depth(&silent, &queue).await.unwrap().processing, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_in_the_hands_of_somebody_who_consumes_no_more_keeps_its_queue() {
+    use asya_transport::Transport as _;
+
+    let (node, mut broker) = place().await;
+    let vhost = broker.vhost.clone();
+    let brokers = brokers(&Arc::default(), "one");
+    for is_quorum in [false, true] {
+        let queue = queue("x", "team");
+        broker.queues.quorum = is_quorum;
+        broker.queues.force_recreate = false;
+        let made = transport(Broker::RabbitMq(broker.clone()));
+        assert_eq!(brokers.ensure(&made, &queue).await.unwrap(), Ensured::Created);
+        put(node, &vhost, &queue.name);
+        let sidecar = asya_transport::rabbitmq::RabbitMqOptions::new(node.address(&vhost));
+        let sidecar = asya_transport::rabbitmq::RabbitMqTransport::connect(sidecar)
+            .await
+            .unwrap();
+        let mut consumer = sidecar
+            .consume(&asya_transport::QueueName::for_actor("x"))
+            .await
+            .unwrap();
+        let held = consumer.receive(1).await.unwrap();
+        // As a sidecar that ends: what it has it finishes.
+        drop(consumer);
+
+        broker.queues.quorum = !is_quorum;
+        broker.queues.force_recreate = true;
+        let with_port = |management_port| {
+            transport(Broker::RabbitMq(RabbitMq {
+                management_port,
+                ..broker.clone()
+            }))
+        };
+        let (silent, counted) = (with_port(Some(1)), with_port(Some(node.management)));
+        let kept = async |other: &Transport, reason: &str| {
+            let found = brokers.ensure(other, &queue).await.unwrap();
+            assert!(
+                matches!(&found, Ensured::Drifted(text) if text.contains(reason)),
+                "{found:?}"
+            );
+        };
+        kept(&with_port(None), "needs managementPort").await;
+        kept(&silent, "not reachable").await;
+        let deleted = brokers
+            .release(&silent, &queue, DeletionPolicy::DeleteIfEmpty)
+            .await
+            .unwrap();
+        assert!(
+            matches!(&deleted, Deleted::Later(text) if text.contains("not reachable")),
+            "{deleted:?}"
+        );
+
+        until_counted(&brokers, &counted, &queue, 1).await;
+        let deleted = brokers
+            .release(&counted, &queue, DeletionPolicy::DeleteIfEmpty)
+            .await
+            .unwrap();
+        assert!(
+            matches!(&deleted, Deleted::Kept(text) if text.contains("1 unacknowledged message")),
+            "{deleted:?}"
+        );
+        kept(&counted, "1 unacknowledged message").await;
+        for delivery in held {
+            let settled = delivery.receipt.settle(asya_transport::Settlement::Ack);
+            settled.await.unwrap();
+        }
+        until_counted(&brokers, &counted, &queue, 0).await;
+        assert_eq!(brokers.ensure(&counted, &queue).await.unwrap(), Ensured::Created);
+        brokers
+            .release(&counted, &queue, DeletionPolicy::Delete)
+            .await
+            .unwrap();
+    }
+}
+
+/// The API's numbers are some seconds old.
+async fn until_counted(
+    brokers: &asya_operator::queues::Brokers,
+    transport: &Transport,
+    queue: &asya_operator::queues::QueueSpec,
+    processing: u64,
+) {
+    let started = std::time::Instant::now();
+    while brokers.depth(transport, queue).await.unwrap().processing != Some(processing) {
+        assert!(
+            started.elapsed() < std::time::Duration::from_mins(1),
+            "never {processing}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -102,7 +102,8 @@ impl RabbitMqKeeper {
     /// own), and of the owner's record. Never declares an existing queue with other arguments.
     pub async fn ensure(&self, queue: &QueueName, wanted: &Wanted) -> Result<Ensured, KeepError> {
         let (inner, queue, wanted) = (Arc::clone(&self.inner), queue.clone(), wanted.clone());
-        self.finish(async move { inner.ensure(&queue, &wanted).await }).await
+        self.finish(async move { inner.ensure(&queue, &wanted).await })
+            .await
     }
 
     /// How many messages are ready; `None` if there is no such queue.

@@ -21,8 +21,8 @@ use lapin::{Confirmation, Consumer, ErrorKind};
 
 use super::connection::Dedicated;
 use super::{
-    Arc, AtWork, Connection, Duration, Inner, OPERATION, QueueName, Refusal, ShortString, queue_name, timeout,
-    topology,
+    Arc, AtWork, Connection, Duration, Inner, OPERATION, QueueName, Refusal, ShortString, queue_name,
+    timeout, topology,
 };
 use crate::rabbitmq::error::refusal;
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::attributes::{RETENTION, describe, differences, is_fifo};
 use super::{
-    BTreeMap, DeadLetter, EMPTY_SINCE, Ensured, KeepError, OWNER, QueueAttributeName, Redrive, SqsKeeper, Wanted,
-    explain, owner_tag,
+    BTreeMap, DeadLetter, EMPTY_SINCE, Ensured, KeepError, OWNER, QueueAttributeName, Redrive, SqsKeeper,
+    Wanted, explain, owner_tag,
 };
 
 impl SqsKeeper {
