@@ -23,7 +23,7 @@ use crate::report::{self, Observer, Reporter};
 const DRAINING: Duration = Duration::from_secs(18);
 
 /// How long what they began at a broker may take to end after that.
-const SETTLING: Duration = Duration::from_secs(6);
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Says what is wrong, or runs until a signal or a failure ends it.
 pub(super) fn start(reading: Reading<Prepared>, flags: &Flags) -> Ending {
@@ -153,7 +153,15 @@ impl Operator {
             namespaces = namespaces(&prepared),
             "working"
         );
-        let brokers = Arc::new(brokers(&connected, &prepared)?);
+        let brokers = match brokers(&connected, &prepared) {
+            Ok(brokers) => Arc::new(brokers),
+            Err(reason) => {
+                if let Some(lease) = lease {
+                    lease.release().await;
+                }
+                return Err(reason);
+            }
+        };
         let controlling = control(
             connected,
             prepared,

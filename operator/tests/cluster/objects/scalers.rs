@@ -29,6 +29,13 @@ fn trigger(transport: &str) -> Value {
 }
 
 #[test]
+fn no_password_is_made_up_for_a_user_of_ones_own() {
+    let scenario = Scenario::new(actor("cached-actor")).on("rabbitmq-named-http");
+    let text = scenario.desired().scaler.unwrap_err().to_string();
+    assert!(text.contains("config.passwordSecretRef"), "{text}");
+}
+
+#[test]
 fn every_setting_of_a_transport_reaches_the_trigger() {
     let auth = Some("cached-actor-trigger-auth");
     let table = [
@@ -44,7 +51,12 @@ fn every_setting_of_a_transport_reaches_the_trigger() {
         ),
         (
             "rabbitmq-guest-http",
-            json!({ "host": "http://a%20b%40c:guest@rabbitmq.asya:15672", "protocol": "http" }),
+            json!({ "host": "http://guest:guest@rabbitmq.asya:15672", "protocol": "http" }),
+            None,
+        ),
+        (
+            "rabbitmq-named",
+            json!({ "host": "amqp://a%20b%40c@rabbitmq.asya:5672", "protocol": "amqp" }),
             None,
         ),
         (

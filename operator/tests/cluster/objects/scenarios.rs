@@ -95,6 +95,13 @@ pub(super) fn registry() -> Registry {
         "rabbitmq-guest": { "type": "rabbitmq", "enabled": true, "config": { "host": "rabbitmq.asya" } },
         "rabbitmq-guest-http": {
             "type": "rabbitmq", "enabled": true,
+            "config": { "host": "rabbitmq.asya", "managementPort": 15672 },
+        },
+        "rabbitmq-named": {
+            "type": "rabbitmq", "enabled": true, "config": { "host": "rabbitmq.asya", "username": "a b@c" },
+        },
+        "rabbitmq-named-http": {
+            "type": "rabbitmq", "enabled": true,
             "config": { "host": "rabbitmq.asya", "managementPort": 15672, "username": "a b@c" },
         },
         "rabbitmq-http": rabbitmq(json!({ "managementPort": 15672 })),
