@@ -251,5 +251,8 @@ fn one_file_is_read_by_itself() {
 
     let tools = fixtures().join("asya.yaml");
     let problems = Directory::inspect_file(&tools).problems.to_string();
-    assert!(problems.contains("no AsyncActor found in this file"), "{problems}");
+    assert!(
+        problems.contains("no AsyncActor found in this file"),
+        "{problems}"
+    );
 }

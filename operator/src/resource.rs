@@ -123,6 +123,8 @@ impl Actor {
 
     /// The value of one of our annotations (`asya.sh/<key>`).
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(&format!("{GROUP}/{key}")).map(String::as_str)
+        self.annotations
+            .get(&format!("{GROUP}/{key}"))
+            .map(String::as_str)
     }
 }

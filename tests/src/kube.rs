@@ -115,8 +115,18 @@ impl Cluster {
         let [client, peer] = cluster.etcd_ports.map(|port| format!("http://127.0.0.1:{port}"));
         let mut etcd = Command::new(Tools::get().find("etcd").expect("etcd was found"));
         etcd.args(["--data-dir", &cluster.path("etcd")])
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(["--unsafe-no-fsync", "--log-level", "error"]);
         *cluster.etcd.lock().unwrap() = Some(cluster.guarded(&etcd, "etcd.log"));
@@ -130,7 +140,11 @@ impl Cluster {
             .output()
             .expect("openssl is installed: `make deps-test`");
         assert!(key.status.success(), "{}", String::from_utf8_lossy(&key.stderr));
-        std::fs::write(self.path("tokens.csv"), "admin-token,admin,admin,system:masters\n").unwrap();
+        std::fs::write(
+            self.path("tokens.csv"),
+            "admin-token,admin,admin,system:masters\n",
+        )
+        .unwrap();
         std::fs::write(self.kubeconfig(), self.kubeconfig_for("admin-token", self.port)).unwrap();
     }
 
@@ -147,7 +161,11 @@ impl Cluster {
 
     /// Starts the API server, again if it was stopped or killed, and waits until it is ready.
     pub fn run(&self) {
-        let mut server = Command::new(Tools::get().find("kube-apiserver").expect("kube-apiserver was found"));
+        let mut server = Command::new(
+            Tools::get()
+                .find("kube-apiserver")
+                .expect("kube-apiserver was found"),
+        );
         server
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_ports[0]))
             .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
@@ -155,23 +173,44 @@ impl Cluster {
             .arg(format!("--cert-dir={}", self.path("certs")))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg(format!("--service-account-key-file={}", self.path("sa.key")))
-            .arg(format!("--service-account-signing-key-file={}", self.path("sa.key")))
+            .arg(format!(
+                "--service-account-signing-key-file={}",
+                self.path("sa.key")
+            ))
             .arg(format!("--token-auth-file={}", self.path("tokens.csv")))
-            .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
-            .args(["--disable-admission-plugins=ServiceAccount", "--allow-privileged=true"])
-            .args(["--etcd-prefix=/registry", "--max-requests-inflight=2000", "--watch-cache=true"]);
+            .args([
+                "--authorization-mode=RBAC",
+                "--service-cluster-ip-range=10.0.0.0/24",
+            ])
+            .args([
+                "--disable-admission-plugins=ServiceAccount",
+                "--allow-privileged=true",
+            ])
+            .args([
+                "--etcd-prefix=/registry",
+                "--max-requests-inflight=2000",
+                "--watch-cache=true",
+            ]);
         *self.server.lock().unwrap() = Some(self.guarded(&server, "server.log"));
         let started = Instant::now();
         while !self.is_ready() {
             let log = || std::fs::read_to_string(self.path("server.log")).unwrap_or_default();
-            assert!(started.elapsed() < STARTING, "the API server did not start: {}", log());
+            assert!(
+                started.elapsed() < STARTING,
+                "the API server did not start: {}",
+                log()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
     fn is_ready(&self) -> bool {
         let output = self.try_kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"], "");
-        output.status.success() && self.try_kubectl(&["get", "namespace", "default"], "").status.success()
+        output.status.success()
+            && self
+                .try_kubectl(&["get", "namespace", "default"], "")
+                .status
+                .success()
     }
 
     /// Kills the API server without warning; [`Cluster::run`] starts it again on the same port, with all it knew.
@@ -255,7 +294,13 @@ impl Cluster {
     pub fn define(&self, path: &str) {
         self.kubectl(&["apply", "--server-side", "--filename", path]);
         // A definition without any condition yet is an error to `kubectl wait`, so it is asked again.
-        let wait = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", path];
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "--filename",
+            path,
+        ];
         crate::wait_for(&format!("the definitions in {path}"), || {
             self.try_kubectl(&wait, "").status.success().then_some(())
         });
@@ -298,5 +343,9 @@ impl Drop for Cluster {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }

@@ -32,8 +32,8 @@ mod queue;
 pub mod rabbitmq;
 mod running;
 mod screen;
-mod stored;
 pub mod sqs;
+mod stored;
 pub mod storm;
 mod waiting;
 

@@ -153,7 +153,7 @@ impl Applier {
             None => self.fetch(&wanted.key).await?.map(Arc::new),
         };
         let Some(live) = live else {
-            self.send(wanted).await?;
+            self.send(wanted, None).await?;
             return Ok(Applied::Created);
         };
         let body = live.body();
@@ -186,7 +186,7 @@ impl Applier {
             self.slow_down(wanted, known)?;
         }
         self.smooth_the_way(wanted, &live, &body).await?;
-        match self.send(wanted).await {
+        match self.send(wanted, Some(&live.uid)).await {
             Ok(()) if need == Need::Update => Ok(Applied::Updated),
             Ok(()) => Ok(Applied::Repaired),
             Err(error) if wanted.key.kind == Kind::Job && describe(&error).contains("immutable") => {
@@ -212,11 +212,17 @@ impl Applier {
         }
     }
 
-    async fn send(&self, wanted: &Wanted<'_>) -> Result<(), kube::Error> {
+    /// With the uid of the object that is to be changed the server refuses to make a new one (409), should that one have
+    /// gone meanwhile: what is applied to a workload that exists says nothing of its replicas.
+    async fn send(&self, wanted: &Wanted<'_>, uid: Option<&str>) -> Result<(), kube::Error> {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let mut body = wanted.body.clone();
+        if let Some(uid) = uid {
+            body["metadata"]["uid"] = Value::from(uid);
+        }
         let answer = self
             .api(&wanted.key)
-            .patch(&wanted.key.name, &parameters, &Patch::Apply(&wanted.body))
+            .patch(&wanted.key.name, &parameters, &Patch::Apply(&body))
             .await?;
         let live = Live::reduce(answer);
         let seen = fingerprint(&projection(&wanted.lasting, &live.body()));

@@ -91,7 +91,8 @@ impl Controller {
         let uid = object.metadata.uid.clone().unwrap_or_default();
         // What held it up last is shown until something else is known: taken back at each look and said again after it,
         // it would be a change each time, and every change is a reason to look.
-        self.show_terminating(key, object, self.blocked(key, object)).await?;
+        self.show_terminating(key, object, self.blocked(key, object))
+            .await?;
         let queues = self.queues_of(key, object);
         let policy = deletion_policy(object);
         if !queues.is_empty() && policy != DeletionPolicy::Retain {

@@ -154,8 +154,8 @@ async fn work(controller: &Arc<Controller>, shutdown: &CancellationToken) {
         let controller = controller.clone();
         passes.spawn(async move {
             // A defect that one actor brings to light must not silence that actor for ever.
-            let passed = AssertUnwindSafe(controller.look_at(&key)).catch_unwind().await;
-            if passed.is_err() {
+            let outcome = AssertUnwindSafe(controller.look_at(&key)).catch_unwind().await;
+            if outcome.is_err() {
                 tracing::error!(actor = %key, "a pass panicked and is made again; this is a defect of the operator");
                 metrics::panicked();
                 controller.queue.done(&key, Some(controller.pause_after_failure(&key)));

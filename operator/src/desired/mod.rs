@@ -131,8 +131,14 @@ pub fn objects(inputs: &Inputs<'_>) -> Desired {
     common.extend(disruption_budget::object(inputs));
     let is_scaled = inputs.actor.spec.scaling.enabled;
     let (workload, scaler) = match kind {
-        WorkloadKind::Deployment => (deployment::object(inputs).map(|object| vec![object]), scaler::objects(inputs)),
-        WorkloadKind::StatefulSet => (statefulset::object(inputs).map(|object| vec![object]), scaler::objects(inputs)),
+        WorkloadKind::Deployment => (
+            deployment::object(inputs).map(|object| vec![object]),
+            scaler::objects(inputs),
+        ),
+        WorkloadKind::StatefulSet => (
+            statefulset::object(inputs).map(|object| vec![object]),
+            scaler::objects(inputs),
+        ),
         WorkloadKind::Job if is_scaled => {
             let objects = scaler::job_objects(inputs);
             let scaler = objects.as_ref().map(|_| Vec::new()).map_err(Clone::clone);
@@ -140,7 +146,11 @@ pub fn objects(inputs: &Inputs<'_>) -> Desired {
         }
         WorkloadKind::Job => (job::object(inputs).map(|object| vec![object]), Ok(Vec::new())),
     };
-    Desired { common, workload, scaler }
+    Desired {
+        common,
+        workload,
+        scaler,
+    }
 }
 
 /// One object that should exist.
@@ -206,9 +216,11 @@ impl Kind {
             Self::StatefulSet => ("apps/v1", "StatefulSet", "statefulsets"),
             Self::Job => ("batch/v1", "Job", "jobs"),
             Self::PodDisruptionBudget => ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-            Self::TriggerAuthentication => {
-                ("keda.sh/v1alpha1", "TriggerAuthentication", "triggerauthentications")
-            }
+            Self::TriggerAuthentication => (
+                "keda.sh/v1alpha1",
+                "TriggerAuthentication",
+                "triggerauthentications",
+            ),
             Self::ScaledObject => ("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
             Self::ScaledJob => ("keda.sh/v1alpha1", "ScaledJob", "scaledjobs"),
         }
@@ -229,11 +241,17 @@ impl Kind {
 
     /// Whether it runs pods.
     pub const fn is_workload(self) -> bool {
-        matches!(self, Self::Deployment | Self::StatefulSet | Self::Job | Self::ScaledJob)
+        matches!(
+            self,
+            Self::Deployment | Self::StatefulSet | Self::Job | Self::ScaledJob
+        )
     }
 
     /// Whether it is KEDA's.
     pub const fn is_scaler(self) -> bool {
-        matches!(self, Self::TriggerAuthentication | Self::ScaledObject | Self::ScaledJob)
+        matches!(
+            self,
+            Self::TriggerAuthentication | Self::ScaledObject | Self::ScaledJob
+        )
     }
 }

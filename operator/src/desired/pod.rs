@@ -51,14 +51,21 @@ pub fn template(inputs: &Inputs<'_>, labels: &BTreeMap<String, String>) -> Resul
     place_sidecar(mode, sidecar::container(inputs, mode, &spec), &mut spec)?;
     volumes::inject(inputs, &mut spec)?;
     lists::merge_environments(&mut spec);
-    spec.insert("terminationGracePeriodSeconds".into(), grace_seconds(inputs.actor).into());
+    spec.insert(
+        "terminationGracePeriodSeconds".into(),
+        grace_seconds(inputs.actor).into(),
+    );
     if let Some(account) = Account::of(inputs)? {
         // The older spelling of the field would contradict it.
         spec.remove("serviceAccount");
         spec.insert("serviceAccountName".into(), account.name.into());
     }
     job::settle(inputs.actor, &mut spec)?;
-    let metadata = metadata::of(inputs, object(&template.metadata, "spec.workload.template.metadata")?, labels)?;
+    let metadata = metadata::of(
+        inputs,
+        object(&template.metadata, "spec.workload.template.metadata")?,
+        labels,
+    )?;
     Ok(json!({"metadata": metadata, "spec": spec}))
 }
 
@@ -73,7 +80,11 @@ pub fn grace_seconds(actor: &Actor) -> u32 {
 }
 
 /// Puts the sidecar last among the containers, or among the init containers: those of the user have run by then.
-fn place_sidecar(mode: SidecarMode, container: Value, spec: &mut Map<String, Value>) -> Result<(), DesiredError> {
+fn place_sidecar(
+    mode: SidecarMode,
+    container: Value,
+    spec: &mut Map<String, Value>,
+) -> Result<(), DesiredError> {
     let list = match mode {
         SidecarMode::Container => "containers",
         SidecarMode::Native => "initContainers",
@@ -85,7 +96,10 @@ fn place_sidecar(mode: SidecarMode, container: Value, spec: &mut Map<String, Val
 
 /// A field of the actor makes its pods impossible.
 fn refused(path: impl Into<String>, message: impl Into<String>) -> DesiredError {
-    DesiredError::Template { path: path.into(), message: message.into() }
+    DesiredError::Template {
+        path: path.into(),
+        message: message.into(),
+    }
 }
 
 /// A copy of an object of the user's; absent counts as empty.

@@ -257,7 +257,9 @@ impl State {
         let Some(stream) = &mut self.stream else {
             return;
         };
-        if let Some(known) = stream.since.get_mut(&name) { *known = known.or(since) } else {
+        if let Some(known) = stream.since.get_mut(&name) {
+            *known = known.or(since);
+        } else {
             stream.since.insert(name.clone(), since);
             stream.waiting.push_back(name);
         }

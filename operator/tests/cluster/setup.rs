@@ -47,7 +47,9 @@ pub(crate) async fn client(kubeconfig: &str) -> Client {
     // Whoever comes second finds it installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -62,12 +64,19 @@ pub(crate) struct Person {
 impl Person {
     /// In a new namespace of `cluster`.
     pub(crate) fn new(cluster: &Cluster) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let client = runtime.block_on(client(&cluster.kubeconfig_for("admin-token", cluster.port)));
         let namespace = cluster.namespace();
-        Self { runtime, client, namespace }
+        Self {
+            runtime,
+            client,
+            namespace,
+        }
     }
-
 
     /// The path of objects of a kind, or of one: `path("apps/v1", "deployments", "a")`.
     pub(crate) fn path(&self, api_version: &str, plural: &str, name: &str) -> String {
@@ -85,9 +94,22 @@ impl Person {
     }
 
     /// Sends a request; the answer, or the code and what the API server says.
-    pub(crate) fn send(&self, method: Method, path: &str, kind: &str, body: Option<&Value>) -> Result<Value, (u16, String)> {
-        let body = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();
-        let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body).unwrap();
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, (u16, String)> {
+        let body = body
+            .map(|body| serde_json::to_vec(body).unwrap())
+            .unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", kind)
+            .body(body)
+            .unwrap();
         match self.runtime.block_on(self.client.request::<Value>(request)) {
             Ok(value) => Ok(value),
             Err(kube::Error::Api(status)) => Err((status.code, status.message.clone())),
@@ -106,17 +128,21 @@ impl Person {
 
     /// The objects of a list.
     pub(crate) fn list(&self, path: &str) -> Vec<Value> {
-        self.get(path).and_then(|list| list["items"].as_array().cloned()).unwrap_or_default()
+        self.get(path)
+            .and_then(|list| list["items"].as_array().cloned())
+            .unwrap_or_default()
     }
 
     /// Makes an object in the list at `path`.
     pub(crate) fn create(&self, path: &str, object: &Value) -> Value {
-        self.send(Method::POST, path, "application/json", Some(object)).unwrap()
+        self.send(Method::POST, path, "application/json", Some(object))
+            .unwrap()
     }
 
     /// Merges `change` into an object.
     pub(crate) fn merge(&self, path: &str, change: &Value) -> Value {
-        self.send(Method::PATCH, path, "application/merge-patch+json", Some(change)).unwrap()
+        self.send(Method::PATCH, path, "application/merge-patch+json", Some(change))
+            .unwrap()
     }
 
     /// Deletes an object; its dependants stay, since nobody collects garbage here.
@@ -135,12 +161,19 @@ impl Person {
                 found
             })
         }));
-        found.unwrap_or_else(|_| panic!("waited in vain for {what}; {path} is {:#}", last.take().unwrap_or_default()))
+        found.unwrap_or_else(|_| {
+            panic!(
+                "waited in vain for {what}; {path} is {:#}",
+                last.take().unwrap_or_default()
+            )
+        })
     }
 
     /// Waits until there is no object at `path`.
     pub(crate) fn wait_gone(&self, path: &str) {
-        wait_for(&format!("the end of {path}"), || self.get(path).is_none().then_some(()));
+        wait_for(&format!("the end of {path}"), || {
+            self.get(path).is_none().then_some(())
+        });
     }
 
     /// Creates an actor with our example container and these fields of `spec` beside it.
@@ -162,20 +195,28 @@ impl Person {
     pub(crate) fn event_reasons(&self, actor: &str) -> Vec<String> {
         let events = self.list(&self.path("events.k8s.io/v1", "events", ""));
         let about = events.iter().filter(|event| event["regarding"]["name"] == actor);
-        about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
+        about
+            .map(|event| event["reason"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// Waits for an event about an actor.
     pub(crate) fn wait_event(&self, actor: &str, reason: &str) {
         wait_for(&format!("event {reason} of {actor}"), || {
-            self.event_reasons(actor).iter().any(|known| known == reason).then_some(())
+            self.event_reasons(actor)
+                .iter()
+                .any(|known| known == reason)
+                .then_some(())
         });
     }
 }
 
 /// A condition of an actor.
 pub(crate) fn condition<'a>(actor: &'a Value, kind: &str) -> Option<&'a Value> {
-    actor["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+    actor["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == kind)
 }
 
 /// An actor with our example container; `fields` are merged into its `spec`.
@@ -185,7 +226,8 @@ pub(crate) fn actor(name: &str, transport: &str, fields: &Value) -> Value {
         "image": "example/worker:1",
         "env": [{"name": "ASYA_HANDLER", "value": "worker.run"}],
     });
-    let mut spec = json!({"transport": transport, "workload": {"template": {"spec": {"containers": [container]}}}});
+    let mut spec =
+        json!({"transport": transport, "workload": {"template": {"spec": {"containers": [container]}}}});
     merge(&mut spec, fields);
     json!({
         "apiVersion": "asya.sh/v1alpha1", "kind": "AsyncActor",
@@ -230,7 +272,10 @@ pub(crate) fn defaults() -> Defaults {
         sidecar_security: json!({"runAsNonRoot": true, "allowPrivilegeEscalation": false}),
         sidecar_mode: SidecarMode::Container,
         gateway_url: String::new(),
-        script: Script { text: "print('runtime')\n".into(), hash: "0123456789abcdef".into() },
+        script: Script {
+            text: "print('runtime')\n".into(),
+            hash: "0123456789abcdef".into(),
+        },
         disruption_budgets: true,
         manages_queues: true,
     }
@@ -270,20 +315,38 @@ impl Operator {
     }
 
     /// The same for a cluster of this name, where several share a broker.
-    pub(crate) fn of_cluster(kubeconfig: String, settings: Settings, observer: Arc<dyn Observer>, cluster: &str) -> Self {
-        let owner = Owner { cluster: cluster.to_owned() };
+    pub(crate) fn of_cluster(
+        kubeconfig: String,
+        settings: Settings,
+        observer: Arc<dyn Observer>,
+        cluster: &str,
+    ) -> Self {
+        let owner = Owner {
+            cluster: cluster.to_owned(),
+        };
         let shutdown = CancellationToken::new();
         let told = shutdown.clone();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let client = client(&kubeconfig).await;
-                let secrets = Arc::new(KubeSecrets { client: client.clone() });
+                let secrets = Arc::new(KubeSecrets {
+                    client: client.clone(),
+                });
                 let queues = Arc::new(Brokers::new(secrets, owner));
-                control::run(client, settings, Parts { queues, observer }, told).await.unwrap();
+                control::run(client, settings, Parts { queues, observer }, told)
+                    .await
+                    .unwrap();
             });
         });
-        Self { shutdown, thread: Some(thread) }
+        Self {
+            shutdown,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -301,5 +364,9 @@ impl Drop for Operator {
 fn the_api_server_answers() {
     let Some(cluster) = Cluster::shared() else { return };
     let namespace = cluster.namespace();
-    assert!(cluster.kubectl(&["get", "namespace", &namespace]).contains("Active"));
+    assert!(
+        cluster
+            .kubectl(&["get", "namespace", &namespace])
+            .contains("Active")
+    );
 }

@@ -113,10 +113,10 @@ fn wait_taken_over(person: &Person) {
 
 /// Nothing of an actor changed but that its queue is bound; a message is published to see that.
 fn assert_untouched(old: &Predecessor<'_>, person: &Person, name: &str, (workload, scaled): &Pair) {
-    let (now, scaler) = pair(person, name);
+    let (now, autoscaler) = pair(person, name);
     assert_eq!(uid(&now), uid(workload));
     assert_eq!(now["spec"], workload["spec"], "{name}: no pod restarts");
-    assert_eq!(scaler.as_ref().map(uid), scaled.as_ref().map(uid));
+    assert_eq!(autoscaler.as_ref().map(uid), scaled.as_ref().map(uid));
     // Sidecars publish to the exchange; what was in the queue stays, and the queue what it was.
     old.publish("asya", name);
     let queue = old.wait_messages(&format!("asya-{name}"), 4);

@@ -53,7 +53,12 @@ impl View {
     /// All actors of a namespace.
     pub(super) fn actors_in(&self, namespace: &str) -> Vec<Key> {
         let state = self.state();
-        state.actors.keys().filter(|key| key.namespace == namespace).cloned().collect()
+        state
+            .actors
+            .keys()
+            .filter(|key| key.namespace == namespace)
+            .cloned()
+            .collect()
     }
 
     /// One object, if it is known.
@@ -64,18 +69,30 @@ impl View {
     /// Objects whose label names this actor.
     pub(super) fn children(&self, actor: &Key) -> Vec<(ObjectKey, Arc<Live>)> {
         let state = self.state();
-        let keys = state.children.get(actor).into_iter().flatten().map(|(kind, name)| ObjectKey {
-            kind: *kind,
-            namespace: actor.namespace.clone(),
-            name: name.clone(),
-        });
-        keys.filter_map(|key| Some((key.clone(), state.objects.get(&key)?.clone()))).collect()
+        let keys = state
+            .children
+            .get(actor)
+            .into_iter()
+            .flatten()
+            .map(|(kind, name)| ObjectKey {
+                kind: *kind,
+                namespace: actor.namespace.clone(),
+                name: name.clone(),
+            });
+        keys.filter_map(|key| Some((key.clone(), state.objects.get(&key)?.clone())))
+            .collect()
     }
 
     /// The actor's pods, sorted by name.
     pub(super) fn pods(&self, actor: &Key) -> Vec<Pod> {
         let state = self.state();
-        state.pods.get(actor).into_iter().flatten().map(|(_, pod)| Pod::clone(pod)).collect()
+        state
+            .pods
+            .get(actor)
+            .into_iter()
+            .flatten()
+            .map(|(_, pod)| Pod::clone(pod))
+            .collect()
     }
 
     /// What KEDA's HPA of the actor wants.
@@ -105,14 +122,20 @@ impl View {
         let mut concerned = Vec::new();
         let actor = live.actor.clone().map(|name| Key::new(&key.namespace, name));
         let before = state.objects.insert(key.clone(), Arc::new(live));
-        if let Some(before) = before.and_then(|live| live.actor.clone()).map(|name| Key::new(&key.namespace, name))
+        if let Some(before) = before
+            .and_then(|live| live.actor.clone())
+            .map(|name| Key::new(&key.namespace, name))
             && Some(&before) != actor.as_ref()
         {
             state.unlink(&before, &key);
             concerned.push(before);
         }
         if let Some(actor) = actor {
-            state.children.entry(actor.clone()).or_default().insert((key.kind, key.name));
+            state
+                .children
+                .entry(actor.clone())
+                .or_default()
+                .insert((key.kind, key.name));
             concerned.push(actor);
         }
         concerned
@@ -127,7 +150,11 @@ impl View {
     }
 
     fn put_pod(&self, actor: Key, pod: Pod) {
-        self.state().pods.entry(actor).or_default().insert(pod.name.clone(), Arc::new(pod));
+        self.state()
+            .pods
+            .entry(actor)
+            .or_default()
+            .insert(pod.name.clone(), Arc::new(pod));
     }
 
     fn remove_pod(&self, namespace: &str, actor: &str, name: &str) {
@@ -152,7 +179,11 @@ impl View {
 
     fn set_absent(&self, kind: Kind, is_absent: bool) -> bool {
         let mut state = self.state();
-        if is_absent { state.absent.insert(kind) } else { state.absent.remove(&kind) }
+        if is_absent {
+            state.absent.insert(kind)
+        } else {
+            state.absent.remove(&kind)
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::super::memory::Memory;
 use super::super::collisions::Claims;
+use super::super::memory::Memory;
 use super::super::work_queue::{Key, WorkQueue};
 use super::{Live, ObjectKey, View};
 use crate::desired::Kind;

@@ -147,12 +147,12 @@ impl<'a> Predecessor<'a> {
             "spec": {
                 "replicas": replicas,
                 "selector": {"matchLabels": labels},
-                "template": self.template(actor, &labels),
+                "template": Self::template(actor, &labels),
             },
         }))
     }
 
-    fn template(&self, actor: &Value, labels: &Value) -> Value {
+    fn template(actor: &Value, labels: &Value) -> Value {
         let user = &actor["spec"]["workload"]["template"];
         let mut runtime = user["spec"]["containers"][0].clone();
         runtime["command"] = json!(["python3", "/opt/asya/asya_runtime.py"]);

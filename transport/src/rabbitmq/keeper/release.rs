@@ -36,7 +36,7 @@ impl Inner {
         let _turn = turn.lock().await;
         // Many of the questions asked here close their channel, and the connection ends with the work.
         let dedicated = Arc::new(self.dedicated().await?);
-        let work = self.release_locked(&dedicated, queue, owner, mode, arguments, scope);
+        let work = Box::pin(self.release_locked(&dedicated, queue, owner, mode, arguments, scope));
         let work = locked(dedicated.connection(), queue, work);
         match timeout(OPERATION, work).await {
             Ok(released) => released.map_err(|error| self.broken(error)),
