@@ -51,6 +51,10 @@ struct Arguments {
     #[arg(long, value_name = "PATH", env = "ASYA_SIDECAR_BIN")]
     sidecar: Option<PathBuf>,
 
+    /// The `asya-operator` program [default: built by cargo]
+    #[arg(long, value_name = "PATH", env = "ASYA_OPERATOR_BIN")]
+    operator: Option<PathBuf>,
+
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -124,6 +128,7 @@ impl Arguments {
             python: self.python,
             asya: self.asya,
             sidecar: self.sidecar,
+            operator: self.operator,
             sections: if self.only.is_empty() { all() } else { self.only },
         }
     }

@@ -117,6 +117,8 @@ pub struct Options {
     pub asya: Option<PathBuf>,
     /// The `asya-sidecar` program, if it is not to be built.
     pub sidecar: Option<PathBuf>,
+    /// The `asya-operator` program, if it is not to be built.
+    pub operator: Option<PathBuf>,
     /// What to measure.
     pub sections: Vec<Section>,
 }

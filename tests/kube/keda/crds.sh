@@ -24,7 +24,7 @@ fetch() {
     echo "kube: downloading KEDA's definitions from its Go module, once" >&2
     local found
     # Outside of any module, so that no go.mod or go.sum plays a part.
-    found=$(cd / && GOTOOLCHAIN=local GOFLAGS= go mod download -json "github.com/kedacore/keda/v2@$version") ||
+    found=$(cd / && GOTOOLCHAIN=local GOFLAGS="" go mod download -json "github.com/kedacore/keda/v2@$version") ||
         missing "go could not download KEDA $version"
     grep -qF "\"Sum\": \"$sum\"" <<<"$found" || missing "KEDA $version has another checksum than $sum"
     local dir

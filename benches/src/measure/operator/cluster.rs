@@ -31,7 +31,7 @@ pub(super) async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<Out
     if let Some(reason) = site::missing() {
         return Ok(Outcome::Skipped(reason));
     }
-    let site = Site::start(say).await?;
+    let site = Site::start(options.operator.clone(), say).await?;
     say(&format!("{SECTION}: creating {ACTORS} actors"));
     site.create_actors(ACTORS).await?;
     let (mut operator, port) = site.operator("cold")?;

@@ -43,10 +43,14 @@ pub fn missing() -> Option<String> {
 }
 
 impl Site {
-    /// Starts API server and broker, and builds the operator.
-    pub async fn start(say: &dyn Fn(&str)) -> Result<Self> {
-        say("operator: building asya-operator");
-        let program = tokio::task::spawn_blocking(|| asya_tests::operator().to_owned()).await?;
+    /// Starts API server and broker, and builds the operator unless it is given.
+    pub async fn start(program: Option<PathBuf>, say: &dyn Fn(&str)) -> Result<Self> {
+        let program = if let Some(program) = program {
+            program
+        } else {
+            say("operator: building asya-operator");
+            tokio::task::spawn_blocking(|| asya_tests::operator().to_owned()).await?
+        };
         say("operator: starting an API server and a RabbitMQ node");
         let (cluster, broker) = tokio::try_join!(
             tokio::task::spawn_blocking(Cluster::start),
