@@ -4,7 +4,14 @@
 //! What has a message of its own (types, routes, timeouts) is left to [`load`](super::load).
 
 use super::ToolMode;
-use crate::shape::{Field, Record, Shape, at_least};
+use crate::shape::{Field, Record, Shape};
+
+/// Seconds, in 32 bits without a sign; what is not above zero is judged later, and means no limit.
+const TIMEOUT: Shape = Shape::Integer {
+    least: i64::MIN,
+    // u32::MAX; a conversion is not const.
+    most: 4_294_967_295,
+};
 
 /// A whole tool file.
 pub(super) static TOOL_FILE: Record = closed(&[
@@ -15,7 +22,7 @@ pub(super) static TOOL_FILE: Record = closed(&[
 
 static DEFAULTS: Record = closed(&[
     Field::nullable("progress", Shape::Bool),
-    Field::nullable("timeout", at_least(i64::MIN)),
+    Field::nullable("timeout", TIMEOUT),
 ]);
 
 static TOOL: Record = closed(&[
@@ -26,7 +33,7 @@ static TOOL: Record = closed(&[
     Field::nullable("additionalProperties", Shape::Bool),
     Field::nullable("route", Shape::Any),
     Field::nullable("progress", Shape::Bool),
-    Field::nullable("timeout", at_least(i64::MIN)),
+    Field::nullable("timeout", TIMEOUT),
     Field::nullable("metadata", Shape::MapOf(&Shape::Scalar)),
     Field::nullable("annotations", Shape::Object),
     Field::nullable("output_schema", Shape::Object),
