@@ -32,7 +32,7 @@ demo: ## 10 s; cold 4 min | Build the command line, run the document pipeline, c
 build: deps-build ## 1 min; cold 6 min | Build everything for development
 	cargo build --workspace
 
-test: test-unit test-integration test-e2e test-rabbitmq test-mcp ## 22 min; cold 32 min | Install what the tests need, run all tests
+test: test-unit test-integration test-e2e test-rabbitmq test-mcp ## 28 min; cold 45 min | Install what the tests need, run all tests
 
 test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the example's handlers
 	cargo test $(SELECTED) --lib --bins
@@ -43,7 +43,7 @@ test-unit: deps-test ## 4 min | Unit and doc tests, the Python runtime, the exam
 test-integration: deps-test deps-kube ## 6 min; cold 12 min | Each crate against real sockets, processes, RabbitMQ, PostgreSQL and a Kubernetes API server
 	cargo test $(CRATES) --test '*' -- --test-threads 4
 
-test-e2e: deps-test deps-kube ## 4 min | The command line as a whole, and every command of the pages
+test-e2e: deps-test deps-kube ## 6 min | The command line as a whole, and every command of the pages
 	cargo test $(SELECTED) --test e2e --test sidecar --test charts -- --test-threads 4
 	@scripts/with_asya.sh scripts/check_docs.py README.md docs/*.md docs/transports/*.md
 
